@@ -1,0 +1,107 @@
+"""The few types and conventions that every part of medzoo shares.
+
+Axis letters of annotated shapes: `b` batch, `d h w` depth, height and width,
+`c` channels, `n` findings or detections, `k` kept detections, `r` spatial
+rank.
+
+Volumes are arrays in (z, y, x). World coordinates are DICOM and ITK's: LPS
+millimetres in (x, y, z). *Index coordinates* (ITK, CSV and XML files) put the
+centre of voxel i at i. Boxes are corners in array order,
+(z0, y0, x0, z1, y1, x1), half-open: voxel i spans [i, i + 1), its centre at
+i + 0.5. Only `Volume` and the readers convert between the two.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+  """A scan on its regular grid.
+
+  Attributes:
+    voxels: (d, h, w) intensities; Hounsfield units in CT.
+    spacing: distance of neighbouring voxel centres along (z, y, x), mm. The
+      first is None for a single image, whose thickness is not known.
+    origin: world (x, y, z) of the centre of voxel (0, 0, 0), mm.
+    direction: (3, 3); its columns are the world directions of the x, y and z
+      index axes, as in ITK.
+    modality: DICOM modality, 'CT' or 'MR' say; '' where the file has none.
+    series_uid: the name of the scan; DICOM's SeriesInstanceUID where there is
+      one.
+    repairs: what the reader mended, by name.
+  """
+
+  voxels: np.ndarray
+  spacing: tuple[float | None, float, float]
+  origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+  direction: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(3))
+  modality: str = ''
+  series_uid: str = ''
+  repairs: tuple[str, ...] = ()
+
+  def index_to_world(self, index: np.ndarray) -> np.ndarray:
+    """Maps (..., 3) index coordinates (z, y, x) to world (x, y, z) mm."""
+    steps = np.asarray(index, float) * np.asarray(self.spacing, float)
+    return steps[..., ::-1] @ self.direction.T + np.asarray(self.origin)
+
+  def world_to_index(self, world: np.ndarray) -> np.ndarray:
+    """Maps (..., 3) world (x, y, z) mm to index coordinates (z, y, x)."""
+    steps = (np.asarray(world, float) - self.origin) @ self.direction
+    return steps[..., ::-1] / np.asarray(self.spacing, float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What readers marked in one scan, as spheres in the world.
+
+  Attributes:
+    centers: (n, 3) world (x, y, z), mm.
+    diameters: (n,) mm, NaN where the reader gave none.
+    labels: (n,) class ids, 1 and up; 0 is background.
+  """
+
+  centers: np.ndarray
+  diameters: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.centers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+  """What a predictor found in one scan, by falling score.
+
+  Attributes:
+    centers: (n, 3) world (x, y, z), mm.
+    diameters: (n,) mm, NaN where the predictor does not estimate it.
+    scores: (n,) higher is surer; a probability where the predictor gives one.
+    labels: (n,) class ids, 1 and up.
+  """
+
+  centers: np.ndarray
+  diameters: np.ndarray
+  scores: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.centers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One scan of a prepared dataset.
+
+  Attributes:
+    volume: the scan as it was acquired; its `series_uid` is the case's key.
+    group: pseudonym of the patient; splits never divide a group.
+    lesions: what a detector is to find.
+    excluded: findings that are neither lesions nor false positives.
+  """
+
+  volume: Volume
+  group: str
+  lesions: Findings
+  excluded: Findings

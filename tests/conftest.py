@@ -1,0 +1,19 @@
+"""What every test shares: parsed flags, and where the real data lie."""
+
+import os
+import pathlib
+
+import pytest
+from absl import flags
+
+# grain's worker processes refuse to start while absl's flags are unparsed.
+flags.FLAGS.mark_as_parsed()
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Names the folder of real data; tests that need it skip without it."""
+  del config
+  default = _ROOT.parent / 'shared' / 'data'
+  os.environ.setdefault('MEDZOO_TEST_DATA', str(default))
