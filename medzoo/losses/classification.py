@@ -1,0 +1,70 @@
+"""Losses of classes, and the sampling of hard examples."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+
+def cross_entropy(
+  logits: Float[Array, '*b classes'], labels: Int[Array, '*b']
+) -> Float[Array, '*b']:
+  """Returns the cross-entropy of each example, in nats, float32."""
+  return optax.softmax_cross_entropy_with_integer_labels(
+    logits.astype(jnp.float32), labels
+  )
+
+
+def masked_mean(
+  values: Float[Array, ' b'], weights: Float[Array, ' b'] | Bool[Array, ' b']
+) -> Float[Array, '']:
+  """Returns the weighted mean; 0 where all weights are 0.
+
+  What has weight 0 has no influence, not even if it is not finite.
+  """
+  weights = weights.astype(jnp.float32)
+  kept = jnp.where(weights > 0, values, 0)
+  return (kept * weights).sum() / jnp.maximum(weights.sum(), 1)
+
+
+def online_sample_filtering(
+  losses: Float[Array, ' b'],
+  valid: Bool[Array, ' b'],
+  key: Array,
+  *,
+  hard: float = 0.5,
+  easy_kept: float = 0.5,
+) -> Float[Array, ' b']:
+  """Chooses the examples that a step learns from (Dou et al. 2017).
+
+  Keeps the hard examples of a batch, those of largest loss, and a random
+  share of the others. Numbers kept are rounded up, so a single example is
+  always kept. No gradient flows through the choice.
+
+  Args:
+    losses: of the examples.
+    valid: False where the batch is padding; such are never kept.
+    key: random key, a new one each step.
+    hard: share of the valid examples that count as hard.
+    easy_kept: share of the remaining ones that is kept.
+
+  Returns:
+    Weights, 1 kept and 0 dropped; the loss is `masked_mean(losses, weights)`.
+  """
+  losses = jax.lax.stop_gradient(losses)
+  count = valid.sum()
+  num_hard = jnp.ceil(count * hard)
+  num_easy = jnp.ceil((count - num_hard) * easy_kept)
+  is_hard = (_rank(-losses, valid) < num_hard) & valid
+  is_easy = valid & ~is_hard
+  chance = jax.random.uniform(key, losses.shape)
+  kept = (_rank(chance, is_easy) < num_easy) & is_easy
+  return (is_hard | kept).astype(jnp.float32)
+
+
+def _rank(
+  values: Float[Array, ' b'], among: Bool[Array, ' b']
+) -> Int[Array, ' b']:
+  """Returns each value's place in rising order, those not `among` last."""
+  order = jnp.argsort(jnp.where(among, values, jnp.inf))
+  return jnp.argsort(order)

@@ -1,0 +1,123 @@
+"""Layers that several models share."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from medzoo.ops import conv
+
+# Batch normalisation's epsilon in convnet3d, Keras's default.
+_EPSILON = 1e-3
+
+
+class Conv3D(nn.Module):
+  """A 3D convolution with bias.
+
+  Kernels start from He's normal distribution: convnet3d's N(0, 0.01) makes
+  the first layer's outputs so small (their variance is about that of batch
+  normalisation's epsilon) that part of the normalisation is lost.
+
+  Attributes:
+    features: channels out.
+    kernel_size: window over (z, y, x).
+    strides: steps along (z, y, x).
+    padding: 'VALID' or 'SAME'.
+    dtype: the type computed in; parameters are float32.
+  """
+
+  features: int
+  kernel_size: tuple[int, int, int]
+  strides: tuple[int, int, int] = (1, 1, 1)
+  padding: Literal['VALID', 'SAME'] = 'VALID'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b d h w c']
+  ) -> Float[Array, 'b d2 h2 w2 o']:
+    """Returns the convolution plus the bias, in `dtype`."""
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param('kernel', nn.initializers.he_normal(), shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+    return conv.conv3d(x, kernel, self.strides, self.padding) + bias
+
+
+class ConvNorm(nn.Module):
+  """A 3D convolution and batch normalisation, without activation.
+
+  Both lie under one name, so a stage that copies module `c1` of another
+  copies the running averages too.
+  """
+
+  features: int
+  kernel_size: tuple[int, int, int]
+  momentum: float = 0.99
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b d h w c'], *, train: bool
+  ) -> Float[Array, 'b d2 h2 w2 o']:
+    """Returns the normalised convolution."""
+    x = Conv3D(self.features, self.kernel_size, dtype=self.dtype, name='conv')(
+      x
+    )
+    return batch_norm(self.momentum, self.dtype, 'norm')(
+      x, use_running_average=not train
+    )
+
+
+class ResidualUnit(nn.Module):
+  """A pre-activation residual unit of two 3x3x3 convolutions.
+
+  He et al. 2016, Identity Mappings in Deep Residual Networks, figure 4e.
+  """
+
+  momentum: float = 0.99
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b d h w c'], *, train: bool
+  ) -> Float[Array, 'b d h w c']:
+    """Returns x plus its residual, of the same shape."""
+    y = x
+    for i in (1, 2):
+      y = batch_norm(self.momentum, self.dtype, f'norm{i}')(
+        y, use_running_average=not train
+      )
+      y = Conv3D(
+        x.shape[-1],
+        (3, 3, 3),
+        padding='SAME',
+        dtype=self.dtype,
+        name=f'conv{i}',
+      )(nn.relu(y))
+    return x + y
+
+
+def batch_norm(momentum: float, dtype: Any, name: str | None) -> nn.BatchNorm:
+  """Returns batch normalisation as convnet3d has it.
+
+  Statistics and the normalisation itself are computed in float32 whatever
+  `dtype` is; over several devices the statistics are the global batch's.
+  """
+  return nn.BatchNorm(
+    momentum=momentum, epsilon=_EPSILON, dtype=dtype, name=name
+  )
+
+
+def max_pool_in_plane(
+  x: Float[Array, 'b d h w c'],
+) -> Float[Array, 'b d h2 w2 c']:
+  """Takes the largest of each 1x2x2 window; an odd last row or column is cut.
+
+  The reshape is several times faster on a CPU than a window reduction. Equal
+  largest values share the gradient evenly; any split is a subgradient.
+  """
+  b, d, h, w, c = x.shape
+  x = x[:, :, : h // 2 * 2, : w // 2 * 2]
+  return x.reshape(b, d, h // 2, 2, w // 2, 2, c).max((3, 5))
