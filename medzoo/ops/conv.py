@@ -256,7 +256,8 @@ def _columns(
   """Gathers the taps of a tile: (kd * kh * kw * c, voxels) or its transpose."""
   channels = x.shape[-1]
   size = [
-    (t - 1) * s + k for t, s, k in zip(tile[1:], strides, kernel, strict=True)
+    (n - 1) * s + k
+    for n, s, k in zip(tile[1:], strides[:2], kernel[:2], strict=True)
   ]
   corner = (start[0], start[1] * strides[0], start[2] * strides[1], 0, 0)
   block = lax.dynamic_slice(x, corner, (tile[0], *size, *x.shape[3:]))
