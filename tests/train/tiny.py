@@ -1,0 +1,136 @@
+"""A tiny task with all that a real one has, and a way to fit it.
+
+Run as a program it fits in the folder that it is given, so that tests can
+kill it, or force a number of devices.
+"""
+
+import json
+import sys
+import time
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medzoo.train import loop
+from medzoo.train import writers
+
+
+class Net(nn.Module):
+  """Two layers with BatchNorm and Dropout between them."""
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = nn.Dense(16, name='c1')(x)
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.8, name='bn1')(x)
+    x = nn.Dropout(0.2, deterministic=not train, name='drop')(nn.relu(x))
+    x = nn.Dense(8, name='c2')(x)
+    x = nn.BatchNorm(momentum=0.8, name='bn2')(x, use_running_average=not train)
+    return nn.Dense(2, name='head')(nn.relu(x))
+
+
+class Evaluator:
+  def __init__(self):
+    self.hits = self.count = 0
+
+  def update(self, batch, predictions):
+    found = predictions['logits'].argmax(-1)
+    self.hits += int(((found == batch['label']) & batch['valid']).sum())
+    self.count += int(batch['valid'].sum())
+
+  def compute(self):
+    return {'accuracy': self.hits / self.count}
+
+
+class Task:
+  """Cross-entropy on Net; `poison` makes the loss NaN from that label on."""
+
+  def __init__(self, net=None):
+    self.net = Net() if net is None else net
+
+  def init(self, key, batch):
+    return self.net.init(key, batch['image'], train=False)
+
+  def loss(self, variables, batch, key, *, train):
+    logits, state = self.net.apply(
+      variables,
+      batch['image'],
+      train=train,
+      mutable=['batch_stats'],
+      rngs={'dropout': key},
+    )
+    each = -jax.nn.log_softmax(logits)[jnp.arange(len(logits)), batch['label']]
+    loss = (each * batch['valid']).sum() / batch['valid'].sum()
+    return loss, ({'cross_entropy': loss}, dict(state))
+
+  def predict(self, variables, batch):
+    return {'logits': self.net.apply(variables, batch['image'], train=False)}
+
+  def evaluator(self):
+    return Evaluator()
+
+
+def example(i, rng):
+  image = rng.normal(size=6).astype(np.float32)
+  return {
+    'image': image,
+    'label': np.int32(image[:3].sum() > image[3:].prod()),
+    'valid': np.bool_(True),
+  }
+
+
+def make_batches(size=8, seed=0, count=64):
+  return iter(
+    grain.MapDataset.range(count)
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .random_map(example)
+    .batch(size)
+    .to_iter_dataset()
+  )
+
+
+def make_eval_batches():
+  rng = np.random.default_rng(7)
+  for _ in range(2):
+    rows = [example(i, rng) for i in range(8)]
+    yield {name: np.stack([r[name] for r in rows]) for name in rows[0]}
+
+
+def settings(**changes):
+  values = {
+    'steps': 30,
+    'optimizer': {
+      'name': 'adamw',
+      'learning_rate': 0.01,
+      'weight_decay': 1e-3,
+      'clip_norm': 1.0,
+      'schedule': {'name': 'cosine', 'warmup_steps': 4},
+    },
+    'seed': 3,
+    'eval_every': 6,
+    'checkpoint_every': 5,
+    'log_every': 4,
+    'select': {'metric': 'accuracy', 'mode': 'max', 'patience': None},
+  }
+  return loop.Settings(**{**values, **changes})
+
+
+def fit(workdir, *, task=None, batches=None, initial=None, **changes):
+  writer = writers.Writer(workdir, echo=False)
+  options = settings(**changes)
+  result = loop.fit(
+    Task() if task is None else task,
+    options,
+    stage='tiny',
+    batches=make_batches() if batches is None else batches,
+    eval_batches=make_eval_batches,
+    directory=workdir / 'tiny' / 'checkpoints',
+    writer=writer,
+    initial=initial,
+  )
+  writer.close()
+  return result
