@@ -1,0 +1,363 @@
+"""Fixed-size training cubes cut from whole scans, kept on disk.
+
+A scan is resampled and windowed once, its cubes are cut and written, and only
+then is the next one read, so that deriving needs the memory of a scan or two
+however long the list of cases. Cubes are larger than the network's patch by a
+margin on every side, so that augmentation can shift and turn them.
+"""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+import shutil
+import zlib
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+
+from medzoo import types
+from medzoo.data import lungs
+from medzoo.data import volumes
+
+# LUNA16 gives a finding without a measured diameter one of 10 mm.
+_UNKNOWN_DIAMETER_MM = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spec:
+  """What decides the cubes of a case; the arguments of `derive`."""
+
+  size: tuple[int, int, int]
+  shape: tuple[int, int, int]
+  window: Mapping[str, object]
+  spacing: tuple[float, float, float]
+  region: str
+  shifted: int
+  shift_mm: float
+  random_per_positive: int
+  hard_per_positive: int
+  exclusion_mm: float
+  inside: bool
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cubes:
+  """The cubes of one case and their rows of the table."""
+
+  voxels: np.ndarray
+  rows: dict[str, np.ndarray]
+
+
+def derive(
+  cases: Sequence[types.Case],
+  directory: pathlib.Path | str,
+  *,
+  shape: Sequence[int],
+  margin: int | Sequence[int],
+  window: Mapping[str, object],
+  spacing: Sequence[float],
+  region: str,
+  shifted: int,
+  shift_mm: float,
+  random_per_positive: int,
+  hard: Mapping[str, np.ndarray] | None,
+  hard_per_positive: int,
+  exclusion_mm: float = 5.0,
+  inside: bool = False,
+  seed: int,
+  workers: int = 2,
+) -> pathlib.Path:
+  """Cuts training cubes from cases and stores them in a folder.
+
+  Positives are each lesion and copies of it shifted at random. Negatives are
+  cubes whose *centre* lies outside every lesion and every excluded finding
+  plus a distance: random places of the search region, and hard ones that a
+  detector took for lesions, surest first. A scan is given negatives in
+  proportion to its positives; one without lesions counts as having one. A case
+  with a lesion of unknown place (an image-level label) gives neither.
+
+  Written are `cubes.npy` (n, D + 2m, H + 2m, W + 2m), float16 in [0, 1], and
+  `table.npz` with a row for each: `labels` (0 for negatives), `offset` (z, y,
+  x) from the centre of the cube to the lesion's, mm, `diameter` in mm (0 for
+  negatives, NaN where unknown), `kind` (annotation, shifted, random, hard),
+  `series` and `group`. Same arguments, same bytes.
+
+  Args:
+    cases: scans with their findings; each is read once.
+    directory: folder to make; must not exist. It appears when it is complete.
+    shape: (D, H, W) of the network's patch, voxels of the new grid.
+    margin: what a cube has more on every side, voxels; one number or (z, y, x).
+    window: intensity window, see `volumes.window`.
+    spacing: grid of the cubes, (z, y, x) mm.
+    region: where random negatives lie, see `lungs.search_region`.
+    shifted: number of shifted copies of each lesion.
+    shift_mm: largest shift along an axis, mm.
+    random_per_positive: random negatives for each positive, copies included.
+    hard: candidates of a detector by series, (n, 4) world x, y, z in mm and
+      score; None has no hard negatives.
+    hard_per_positive: hard negatives for each positive, as far as they go.
+    exclusion_mm: distance of a negative's centre from the rim of a finding, mm.
+    inside: keeps the whole patch of a random negative (without its margin)
+      inside the scan, which small scans need: otherwise only negatives show
+      the air that pads a cube where it leaves the scan.
+    seed: of the random shifts and places.
+    workers: cases in work at a time, each holding a resampled scan.
+
+  Returns:
+    The folder.
+
+  Raises:
+    ValueError: the folder exists, a lesion lies outside its scan, or there is
+      nothing to cut.
+  """
+  directory = pathlib.Path(directory)
+  if directory.exists():
+    raise ValueError(f'{directory}: exists already; patches are never added')
+  margin = tuple(int(m) for m in np.broadcast_to(margin, 3))
+  spec = _Spec(
+    size=tuple(n + 2 * m for n, m in zip(shape, margin, strict=True)),
+    shape=tuple(shape),
+    window=dict(window),
+    spacing=tuple(spacing),
+    region=region,
+    shifted=shifted,
+    shift_mm=shift_mm,
+    random_per_positive=random_per_positive,
+    hard_per_positive=hard_per_positive,
+    exclusion_mm=exclusion_mm,
+    inside=inside,
+    seed=seed,
+  )
+  partial = directory.with_name(directory.name + '.partial')
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  _write(partial, spec.size, _cut_cases(cases, hard or {}, spec, workers))
+  partial.rename(directory)
+  return directory
+
+
+class PatchStore:
+  """Random access to the cubes of a folder that `derive` made.
+
+  Attributes:
+    labels: (n,) int32 class ids, 0 for background.
+    kinds: (n,) annotation, shifted, random or hard.
+    groups: (n,) pseudonym of the patient.
+  """
+
+  def __init__(self, directory: pathlib.Path | str):
+    self._directory = pathlib.Path(directory)
+    self._cubes = np.load(self._directory / 'cubes.npy', mmap_mode='r')
+    with np.load(self._directory / 'table.npz') as table:
+      self.labels = table['labels']
+      self.kinds = table['kind']
+      self.groups = table['group']
+      self._offsets = table['offset']
+      self._diameters = table['diameter']
+
+  def __reduce__(self) -> tuple:
+    # Worker processes open the file themselves; the map is not sent.
+    return PatchStore, (self._directory,)
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """Returns image (D', H', W') float16, label, offset (3,) and diameter."""
+    return {
+      'image': np.array(self._cubes[index]),
+      'label': self.labels[index],
+      'offset': self._offsets[index],
+      'diameter': self._diameters[index],
+    }
+
+
+def _cut_cases(
+  cases: Sequence[types.Case],
+  hard: Mapping[str, np.ndarray],
+  spec: _Spec,
+  workers: int,
+) -> Iterator[_Cubes]:
+  """Yields the cubes of each case, in order."""
+  # numpy and scipy let go of the interpreter in their loops, so threads do;
+  # processes could not be forked beside JAX, nor be sent an open dataset.
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    waiting = []
+    for index in range(len(cases)):
+      waiting.append(pool.submit(lambda i: _cut(cases[i], hard, spec), index))
+      if len(waiting) > workers:
+        yield waiting.pop(0).result()
+    for future in waiting:
+      yield future.result()
+
+
+def _cut(
+  case: types.Case, hard: Mapping[str, np.ndarray], spec: _Spec
+) -> _Cubes:
+  """Cuts the cubes of one case."""
+  uid = case.volume.series_uid
+  rng = np.random.default_rng([spec.seed, zlib.crc32(uid.encode())])
+  volume = volumes.resample(case.volume, spec.spacing)
+  centers, rows = _positives(case, volume, spec, rng)
+  places, kinds = [], []
+  if np.isfinite(case.lesions.centers).all():
+    count = len(centers) or 1 + spec.shifted
+    allowed = _Exclusion(case, volume, spec.exclusion_mm)
+    candidates = hard.get(uid, np.zeros((0, 4)))
+    candidates = candidates[np.argsort(-candidates[:, 3], kind='stable')]
+    found = allowed.keep(volume.world_to_index(candidates[:, :3]))
+    places.append(found[: count * spec.hard_per_positive])
+    kinds += ['hard'] * len(places[-1])
+    number = count * spec.random_per_positive
+    places.append(_random_places(volume, allowed, spec, number, rng))
+    kinds += ['random'] * len(places[-1])
+  centers = np.concatenate([centers, *places])
+  negatives = len(kinds)
+  starts = np.round(centers - (np.array(spec.size) - 1) / 2).astype(int)
+  middle = starts + (np.array(spec.size) - 1) / 2
+  lesions = np.concatenate([rows['center'], middle[len(middle) - negatives :]])
+  voxels = volumes.window(volume.voxels, spec.window)
+  return _Cubes(
+    voxels=_crop(voxels, starts, spec.size),
+    rows={
+      'labels': np.append(rows['label'], np.zeros(negatives)).astype(np.int32),
+      'offset': ((lesions - middle) * spec.spacing).astype(np.float32),
+      'diameter': np.append(rows['diameter'], np.zeros(negatives)).astype(
+        np.float32
+      ),
+      'kind': np.array([*rows['kind'], *kinds], np.str_),
+      'series': np.array([uid] * len(centers), np.str_),
+      'group': np.array([case.group] * len(centers), np.str_),
+    },
+  )
+
+
+def _positives(
+  case: types.Case, volume: types.Volume, spec: _Spec, rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+  """Returns centres (n, 3) of the cubes, index z, y, x, and their lesions."""
+  known = np.isfinite(case.lesions.centers).all(axis=-1)
+  index = volume.world_to_index(case.lesions.centers[known]).reshape(-1, 3)
+  last = np.array(volume.voxels.shape) - 1
+  # The new grid may end up to a voxel before the old one.
+  outside = ((index < -1) | (index > last + 1)).any(axis=1)
+  if outside.any():
+    raise ValueError(
+      f'{volume.series_uid}: lesion centre at voxel (z, y, x) '
+      f'{index[outside][0].round(1).tolist()} of the {spec.spacing} mm grid; '
+      f'expected inside {volume.voxels.shape}'
+    )
+  copies = 1 + spec.shifted
+  shift = rng.uniform(
+    -spec.shift_mm, spec.shift_mm, (len(index), copies, 3)
+  ) / np.array(spec.spacing)
+  shift[:, 0] = 0
+  rows = {
+    'center': np.repeat(index, copies, axis=0),
+    'label': np.repeat(case.lesions.labels[known], copies),
+    'diameter': np.repeat(case.lesions.diameters[known], copies),
+    'kind': (['annotation'] + ['shifted'] * spec.shifted) * len(index),
+  }
+  return (index[:, None] + shift).reshape(-1, 3), rows
+
+
+class _Exclusion:
+  """Where no negative may have its centre: findings and their surroundings."""
+
+  def __init__(
+    self, case: types.Case, volume: types.Volume, exclusion_mm: float
+  ):
+    findings = (case.lesions, case.excluded)
+    world = np.concatenate([f.centers.reshape(-1, 3) for f in findings])
+    diameters = np.concatenate([f.diameters.ravel() for f in findings])
+    # NaN and the -1 of LUNA16's tables both mean unknown.
+    known = np.nan_to_num(diameters, nan=-1) > 0
+    diameters = np.where(known, diameters, _UNKNOWN_DIAMETER_MM)
+    self._centers = volume.world_to_index(world)
+    self._radii = diameters / 2 + exclusion_mm
+    self._spacing = np.array(volume.spacing)
+    self._shape = np.array(volume.voxels.shape)
+
+  def keep(self, places: np.ndarray) -> np.ndarray:
+    """Returns those of (n, 3) places, index z, y, x, that may be negatives."""
+    places = places.reshape(-1, 3)
+    inside = ((places >= 0) & (places <= self._shape - 1)).all(axis=1)
+    gaps = (places[:, None] - self._centers) * self._spacing
+    near = (gaps**2).sum(-1) <= self._radii**2
+    return places[inside & ~near.any(axis=1)]
+
+
+def _random_places(
+  volume: types.Volume,
+  allowed: _Exclusion,
+  spec: _Spec,
+  number: int,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Draws up to `number` voxels of the search region that may be negatives."""
+  if not number:
+    return np.zeros((0, 3))
+  mask = lungs.search_region(volume, spec.region)
+  if spec.inside:
+    mask = mask & _whole_patch(mask.shape, spec.shape)
+  inside = np.flatnonzero(mask)
+  if not len(inside):
+    return np.zeros((0, 3))
+  # Findings fill little of a region, so a few draws more nearly always do.
+  draws = rng.integers(len(inside), size=8 * number + 64)
+  places = np.stack(np.unravel_index(inside[draws], mask.shape), axis=-1)
+  return allowed.keep(places)[:number].astype(float)
+
+
+def _whole_patch(
+  volume_shape: Sequence[int], shape: Sequence[int]
+) -> np.ndarray:
+  """Marks the voxels round which a whole patch lies inside the volume."""
+  axes = []
+  for n, k in zip(volume_shape, shape, strict=True):
+    start = np.round(np.arange(n) - (k - 1) / 2)
+    axes.append((start >= 0) & (start + k <= n))
+  return axes[0][:, None, None] & axes[1][:, None] & axes[2]
+
+
+def _crop(
+  voxels: np.ndarray, starts: np.ndarray, size: Sequence[int]
+) -> np.ndarray:
+  """Cuts cubes at (n, 3) first voxels; what lies outside the scan is 0."""
+  cubes = np.zeros((len(starts), *size), np.float16)
+  for cube, start in zip(cubes, starts, strict=True):
+    low = np.maximum(start, 0)
+    high = np.minimum(start + size, voxels.shape)
+    if (low < high).all():
+      source = tuple(map(slice, low, high))
+      cube[tuple(map(slice, low - start, high - start))] = voxels[source]
+  return cubes
+
+
+def _write(
+  directory: pathlib.Path, size: Sequence[int], cases: Iterator[_Cubes]
+) -> None:
+  """Streams cubes to cubes.npy and gathers the rows of table.npz."""
+  rows = []
+  header = {'descr': '<f2', 'fortran_order': False}
+  with (directory / 'cubes.npy').open('wb') as file:
+    # numpy pads the header, so the count can be written over it at the end.
+    np.lib.format.write_array_header_1_0(file, header | {'shape': (0, *size)})
+    begin = file.tell()
+    for cubes in cases:
+      file.write(cubes.voxels.astype('<f2').tobytes())
+      rows.append(cubes.rows)
+    total = sum(len(row['labels']) for row in rows)
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(
+      file, header | {'shape': (total, *size)}
+    )
+    assert file.tell() == begin
+  if not total:
+    raise ValueError(f'{directory}: the cases give no patch at all')
+  names = rows[0].keys()
+  table = {name: np.concatenate([row[name] for row in rows]) for name in names}
+  np.savez(directory / 'table.npz', **table)
