@@ -11,9 +11,7 @@ import dataclasses
 import pathlib
 import shutil
 import zlib
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 

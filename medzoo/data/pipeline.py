@@ -5,14 +5,17 @@ batches do not depend on threads, and an iterator's state restores them to the
 bit.
 """
 
-from collections.abc import Iterable
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grain
 import numpy as np
 
 from medzoo.data import patches
 from medzoo.data import transforms
+
+# Counted in batches, each of which may have tens of megabytes; grain's own 500
+# would not fit the memory.
+_READ_OPTIONS = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
 
 
 def train_batches(
@@ -79,7 +82,8 @@ def train_batches(
   for transform in augment:
     dataset = dataset.random_map(transform)
   dataset = dataset.map(transforms.CenterCrop(tuple(shape))).map(_finish)
-  dataset = dataset.batch(batch_size // process_count).to_iter_dataset()
+  dataset = dataset.batch(batch_size // process_count)
+  dataset = dataset.to_iter_dataset(_READ_OPTIONS)
   if workers:
     dataset = dataset.mp_prefetch(
       grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
@@ -104,7 +108,8 @@ def eval_batches(
   dataset = grain.MapDataset.source(store)
   dataset = dataset.map(transforms.CenterCrop(tuple(shape))).map(_finish)
   dataset = dataset.batch(batch_size, drop_remainder=False)
-  return dataset.map(lambda batch: _pad(batch, batch_size)).to_iter_dataset()
+  dataset = dataset.map(lambda batch: _pad(batch, batch_size))
+  return dataset.to_iter_dataset(_READ_OPTIONS)
 
 
 class _Subset:

@@ -5,8 +5,7 @@ network meets the same voxels in both.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
