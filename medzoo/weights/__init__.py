@@ -1,0 +1,1 @@
+"""Parameters in files: our own, and those of other frameworks."""
