@@ -1,0 +1,7 @@
+"""Scores in plain numpy, by the official protocols, with their intervals.
+
+`luna16` is the LUNA16 evaluation of nodule marks (and a command), `froc` the
+curve behind it, `lesions` recall and false positives at one threshold,
+`bootstrap` the intervals over patients or scans that every score carries.
+Nothing here reads images or knows a model.
+"""
