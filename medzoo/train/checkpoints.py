@@ -22,11 +22,15 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from jax.experimental import multihost_utils
 
 from medzoo.train import state as state_lib
 
 _MANIFEST = 'manifest.json'
+# Room for what orbax writes round the arrays, estimated generously.
+_BYTES_PER_ARRAY = 8 * 2**10
+_BYTES_MORE = 2**19
 
 
 class CheckpointError(OSError):
@@ -112,8 +116,10 @@ class Checkpoints:
     }
     if best is not None:
       items['best'] = ocp.args.PyTreeSave(best)
+    trees = [state.variables, state.opt_state, best]
     try:
       self._clear()
+      self._reserve(_size(trees))
       self._write(step, ocp.args.Composite(**items))
     except (OSError, ValueError, RuntimeError) as error:
       self._clear(ignore_errors=True)
@@ -169,14 +175,13 @@ class Checkpoints:
       return None
     path = self._directory / str(step)
     name = 'best' if (path / 'best').exists() else 'variables'
-    with ocp.PyTreeCheckpointer() as reader:
-      tree = reader.metadata(path / name).item_metadata.tree
-      return reader.restore(
-        path / name,
-        restore_args=jax.tree.map(
-          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-        ),
-      )
+    handler = ocp.PyTreeCheckpointHandler()
+    tree = handler.metadata(epath.Path(path / name)).tree
+    as_numpy = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+    )
+    args = ocp.args.PyTreeRestore(restore_args=as_numpy)
+    return _restore(path, {name: args})[name]
 
   def _write(self, step: int, items: ocp.args.Composite) -> None:
     partial = self._directory / f'{step}.partial'
@@ -187,6 +192,19 @@ class Checkpoints:
       self._remove(step)
       partial.rename(self._directory / str(step))
     _wait('saved')
+
+  def _reserve(self, size: int) -> None:
+    """Raises OSError if the disk has no room for so many bytes.
+
+    The threads in which orbax writes print a page each when the disk is full.
+    """
+    if jax.process_index() == 0:
+      self._directory.mkdir(parents=True, exist_ok=True)
+      path = self._directory / 'reserved'
+      with path.open('wb') as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+      path.unlink()
+    _wait('reserved')
 
   def _newest_whole(self) -> int | None:
     """The newest step whose files are whole; process 0 decides for all."""
@@ -226,13 +244,21 @@ class Checkpoints:
     """Removes what an unfinished save or removal left."""
     if jax.process_index() == 0 and self._directory.is_dir():
       for path in self._directory.iterdir():
-        if not path.name.isdigit():
+        if path.is_file():
+          path.unlink()
+        elif not path.name.isdigit():
           shutil.rmtree(path, ignore_errors=ignore_errors)
     _wait('cleared')
 
 
 def _optimizer(state: state_lib.TrainState) -> dict[str, Any]:
   return {'step': state.step, 'opt_state': state.opt_state}
+
+
+def _size(trees: Any) -> int:
+  """Bytes that a checkpoint may take: the arrays and room for the rest."""
+  leaves = jax.tree.leaves(trees)
+  return sum(leaf.nbytes + _BYTES_PER_ARRAY for leaf in leaves) + _BYTES_MORE
 
 
 def _restore_args(template: Any) -> ocp.args.PyTreeRestore:

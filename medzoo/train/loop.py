@@ -9,8 +9,6 @@ steps, and ends with the same bits where the device computes the same bits.
 import dataclasses
 import math
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -19,9 +17,11 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from medzoo.train import checkpoints
 from medzoo.train import devices
+from medzoo.train import memory
 from medzoo.train import optim
 from medzoo.train import progress
 from medzoo.train import state as state_lib
@@ -150,15 +150,20 @@ def fit(
     return run.result()
 
 
-def finished(directory: str | os.PathLike[str]) -> FitResult | None:
+def finished(
+  directory: str | os.PathLike[str],
+  *,
+  warn: Callable[[str], None] = logging.warning,
+) -> FitResult | None:
   """Returns the result of a fit that is done, None of any other.
 
   Needs neither task nor data.
 
   Args:
     directory: the folder of the checkpoints.
+    warn: takes the line about a damaged checkpoint.
   """
-  store = checkpoints.Checkpoints(directory)
+  store = checkpoints.Checkpoints(directory, warn=warn)
   extra = store.read_extra()
   if extra is None or not extra['finished']:
     return None
@@ -189,6 +194,11 @@ class _Fit:
     self.record = _Record()
     self.best: Any = None
     self.predict = step_lib.make_predict_step(task, mesh)
+    # The best are kept as a copy: a step overwrites the state in place.
+    self.copy = jax.jit(
+      lambda tree: jax.tree.map(jnp.copy, tree),
+      out_shardings=devices.replicated(mesh),
+    )
     # Terms of the steps since the last row, still on the device.
     self.pending: list[dict[str, jax.Array]] = []
     self.row_time = self.began
@@ -199,7 +209,7 @@ class _Fit:
     """Restores the newest checkpoint or makes a fresh state."""
     settings = self.settings
     # The shapes are needed before the first step; restoring rewinds this.
-    self.batch = next(batches)
+    self.batch = self._next(batches)
     init_key, self.key = jax.random.split(jax.random.key(settings.seed))
     params = state_lib.shapes(self.task, init_key, self.batch)['params']
     self.tx, self.schedule = optim.make(
@@ -261,7 +271,7 @@ class _Fit:
   def _compile(self, batches: grain.DatasetIterator) -> None:
     """Compiles ahead, so that the time it takes is known."""
     if self.batch is None:
-      self.batch = next(batches)
+      self.batch = self._next(batches)
     began = time.monotonic()
     train_step = step_lib.make_train_step(
       self.task, self.tx, self.mesh, self.settings.trainable
@@ -271,9 +281,18 @@ class _Fit:
     self.row_time = time.monotonic()
     self.record.compile_seconds += self.row_time - began
 
+  def _next(self, batches: grain.DatasetIterator) -> dict[str, np.ndarray]:
+    try:
+      return next(batches)
+    except StopIteration:
+      raise ValueError(
+        f'{self.stage}: the training batches ended at step '
+        f'{self.record.step}, expected an endless sequence'
+      ) from None
+
   def _step(self, batches: grain.DatasetIterator) -> None:
     """Dispatches one step without waiting for it."""
-    batch = next(batches) if self.batch is None else self.batch
+    batch = self._next(batches) if self.batch is None else self.batch
     self.batch = None
     self.state, terms = self.step(
       self.state, devices.shard_batch(batch, self.mesh), self.key
@@ -309,7 +328,7 @@ class _Fit:
     for batch in self.eval_batches():
       predictions = self.predict(self.state.variables, batch)
       evaluator.update(_gather(batch), predictions)
-    metrics = {k: float(v) for k, v in evaluator.compute().items()}
+    metrics = {k: _number(v) for k, v in evaluator.compute().items()}
     row = {'step': self.record.step, **metrics}
     self.record.validation.append(row)
     self._scalars('validation', row)
@@ -328,8 +347,7 @@ class _Fit:
     if _is_better(value, record.best_value, select['mode']):
       record.best_step, record.best_value = record.step, value
       record.stale = 0
-      # A copy, for the next step overwrites the state in place.
-      self.best = jax.tree.map(jnp.copy, self.state.variables)
+      self.best = self.copy(self.state.variables)
       return
     record.stale += 1
     patience = select['patience']
@@ -347,7 +365,7 @@ class _Fit:
     if self.best is None:
       record.best_step = record.step
     record.seconds = self.earlier + time.monotonic() - self.began
-    record.peak_memory_mb = max(record.peak_memory_mb, _peak_memory_mb())
+    record.peak_memory_mb = max(record.peak_memory_mb, memory.peak_mb())
     extra = dataclasses.asdict(record)
     self.store.save(record.step, self.state, batches, extra, best=self.best)
     self.row_time = time.monotonic()
@@ -410,6 +428,10 @@ def _check_finite(
         )
 
 
+def _number(value: float | None) -> float:
+  return math.nan if value is None else float(value)
+
+
 def _gather(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   return devices.fetch(dict(batch))
 
@@ -420,9 +442,3 @@ def _is_better(value: float, best: float | None, mode: str) -> bool:
   if best is None:
     return True
   return value > best if mode == 'max' else value < best
-
-
-def _peak_memory_mb() -> float:
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  # Bytes on macOS, KiB elsewhere.
-  return peak / 2**20 if sys.platform == 'darwin' else peak / 2**10

@@ -4,9 +4,6 @@ Run as a program it fits in the folder that it is given, so that tests can
 kill it, or force a number of devices.
 """
 
-import json
-import sys
-import time
 
 import flax.linen as nn
 import grain
