@@ -80,9 +80,10 @@ def match(
 def capped(marks: np.ndarray, max_marks: int | None) -> np.ndarray:
   """Keeps a scan's highest marks, as the official script does.
 
-  Where there are more than allowed, a mark stays if its score is above that
-  of the first one too many, less 1e-8; of these the first in file order stay.
-  So ties with the first one too many are not broken by score.
+  Where there are more than allowed, those pass whose score is above that of
+  the first one too many, less 1e-8, and of these the first in file order stay.
+  The first one too many passes too: in a file that is not sorted it may stay
+  in the place of a higher mark further down.
 
   Args:
     marks: (n, 4) x, y, z and score, in file order.
