@@ -1,4 +1,4 @@
-"""What a LIDC-IDRI message says, as plain records."""
+"""What a LIDC-IDRI message says, as plain records, or why it says nothing."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,6 +16,14 @@ CHARACTERISTICS = (
   'texture',
   'malignancy',
 )
+
+
+class Refused(ValueError):
+  """An XML file that is hostile, broken, or does not say what it should."""
+
+
+class NotLidc(Refused):
+  """A well-formed beginning of some other kind of XML file."""
 
 
 @dataclasses.dataclass(frozen=True)
