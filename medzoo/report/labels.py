@@ -1,0 +1,116 @@
+"""What a newcomer needs to read a table of scores: names, meanings, units."""
+
+import dataclasses
+
+_RATES = {
+  '0.125': '1/8',
+  '0.25': '1/4',
+  '0.5': '1/2',
+  '1': '1',
+  '2': '2',
+  '4': '4',
+  '8': '8',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """How a metric is shown.
+
+  Attributes:
+    name: in a few words.
+    meaning: one sentence; '' where the name says it.
+    is_share: true for values in [0, 1], which fit on one axis.
+  """
+
+  name: str
+  meaning: str = ''
+  is_share: bool = True
+
+
+_LABELS = {
+  'cpm': Label(
+    'CPM',
+    'Mean of the sensitivities at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false'
+    ' positives per scan, by the official LUNA16 rules.',
+  ),
+  'cpm_nearest': Label(
+    'CPM, nearest point',
+    "The same, read at the curve's nearest points instead of between them, as"
+    ' the LUNA16 leaderboard did.',
+  ),
+  'candidate_sensitivity': Label(
+    'Candidate sensitivity',
+    'Share of the nodules that the first stage proposes at all; the second'
+    ' stage cannot find more.',
+  ),
+  'candidates_per_scan': Label(
+    'Candidates per scan',
+    'How many places the first stage proposes in a scan.',
+    is_share=False,
+  ),
+  'recall': Label(
+    'Recall at the threshold',
+    'Share of the lesions with a detection no farther away than their own'
+    ' diameter, at the threshold chosen on the validation split.',
+  ),
+  'fps_per_scan': Label(
+    'False positives per scan',
+    'Detections in a scan that are near no lesion, at the same threshold.',
+    is_share=False,
+  ),
+} | {
+  f'sensitivity_at_{rate}': Label(
+    f'Sensitivity at {text}',
+    f'Share of the nodules found when the threshold lets {text} false positive'
+    f'{"s" if rate in ("2", "4", "8") else ""} per scan through.',
+  )
+  for rate, text in _RATES.items()
+}
+
+
+def of(metric: str) -> Label:
+  """Returns a metric's label; one without a text is shown by its name."""
+  if metric in _LABELS:
+    return _LABELS[metric]
+  return Label(plain(metric), is_share=False)
+
+
+def plain(name: str) -> str:
+  """Turns a name of the code into words: 'train_seconds' to 'Train seconds'."""
+  words = name.replace('_', ' ').strip()
+  return words[:1].upper() + words[1:]
+
+
+def number(value: float | int | str | bool | None) -> str:
+  """Writes a value as a table shows it."""
+  if value is None:
+    return '–'
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  if isinstance(value, str):
+    return value
+  if isinstance(value, int) or float(value).is_integer() and abs(value) >= 1e3:
+    return f'{int(value):,}'
+  size = abs(value)
+  if size >= 100:
+    return f'{value:,.0f}'
+  if size >= 10:
+    return f'{value:.1f}'
+  if size >= 1e-3 or size == 0:
+    return f'{value:.3f}'
+  return f'{value:.2g}'
+
+
+def duration(seconds: float) -> str:
+  """Writes seconds so that a person can picture them."""
+  if seconds < 10:
+    return f'{seconds:.2f} s'
+  whole = round(seconds)
+  if whole < 60:
+    return f'{whole} s'
+  minutes, rest = divmod(whole, 60)
+  if minutes < 60:
+    return f'{minutes} min {rest} s'
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours} h {minutes} min'

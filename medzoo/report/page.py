@@ -1,0 +1,291 @@
+"""The page of a run: one HTML file that needs nothing beside it.
+
+It tells what was scored on what, how well, beside which baseline and how
+sure that is, to somebody who has not seen the project before.
+"""
+
+import base64
+import dataclasses
+import importlib.resources
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from medzoo.report import labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A picture on the page.
+
+  Attributes:
+    title: a few words.
+    png: the file's bytes.
+    caption: what there is to see, in a sentence or two; may be ''.
+  """
+
+  title: str
+  png: bytes
+  caption: str = ''
+
+
+def write(
+  path: pathlib.Path,
+  results: Mapping[str, Any],
+  figures: Sequence[Figure] = (),
+  notes: Sequence[str] = (),
+) -> None:
+  """Writes the page.
+
+  Args:
+    path: the HTML file.
+    results: what `results.json` holds. `main_metric` names the headline, or
+      the first metric is it; parts that a run does not have (`baselines`,
+      `paired_differences`, `ablations`, `folds`, `threshold`, `sizes`,
+      `repairs`, `skipped`) may be missing.
+    figures: in the order of the page.
+    notes: lines on what else a reader ought to know; shown as given.
+
+  Raises:
+    ValueError: there is no metric to head the page with.
+  """
+  path.write_text(render(results, figures, notes), encoding='utf-8')
+
+
+def render(
+  results: Mapping[str, Any],
+  figures: Sequence[Figure] = (),
+  notes: Sequence[str] = (),
+) -> str:
+  """Returns the page as text; see `write`."""
+  source = importlib.resources.files('medzoo.report') / 'page.html.jinja'
+  environment = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  template = environment.from_string(source.read_text(encoding='utf-8'))
+  return template.render(
+    title=f'{results["experiment"]} · {results["variant"]}',
+    banners=_banners(results),
+    headline=_headline(results),
+    figures=[_figure(figure) for figure in figures],
+    metrics=_metric_table(results),
+    differences=_differences(results),
+    facts=_facts(results),
+    tables=_tables(results),
+    skipped=_skipped(results),
+    notes=notes,
+    raw=json.dumps(results, indent=2, ensure_ascii=False, default=str),
+  )
+
+
+def _banners(results: Mapping[str, Any]) -> list[dict[str, str]]:
+  banners = []
+  if 'smoke' in results['variant']:
+    text = (
+      'Smoke run: everything is tiny and hardly trained. These numbers mean'
+      ' nothing; they show that the program runs.'
+    )
+    banners.append({'kind': 'alarm', 'text': text})
+  if not results['finished']:
+    text = 'This run is not finished; what follows is provisional.'
+    banners.append({'kind': 'alarm', 'text': text})
+  if results['dataset']['synthetic']:
+    text = (
+      'Synthetic data: the images are computed phantoms. The scores say'
+      ' nothing about performance on patients.'
+    )
+    banners.append({'kind': 'warning', 'text': text})
+  return banners
+
+
+def _headline(results: Mapping[str, Any]) -> dict[str, Any]:
+  metrics = results['metrics']
+  if not metrics:
+    raise ValueError('the results hold no metric to head the report with')
+  name = results.get('main_metric') or next(iter(metrics))
+  if name not in metrics:
+    raise ValueError(
+      f'the main metric {name!r} is not among the metrics {", ".join(metrics)}'
+    )
+  label = labels.of(name)
+  systems = {'This model': metrics[name]}
+  for baseline, values in results.get('baselines', {}).items():
+    if name in values:
+      systems[labels.plain(baseline)] = values[name]
+  return {
+    'label': label,
+    'systems': [
+      {'name': system, **_entry(entry), 'bar': _bar(entry, label)}
+      for system, entry in systems.items()
+    ],
+    'differences': [
+      row for row in _differences(results) if row['metric'] == name
+    ],
+    'groups': results['dataset']['groups'],
+  }
+
+
+def _bar(
+  entry: Mapping[str, Any], label: labels.Label
+) -> dict[str, str] | None:
+  """Places a value and its interval on an axis from 0 to 1, in percent."""
+  if not label.is_share or not _is_number(entry['value']):
+    return None
+  low, high = entry['low'], entry['high']
+  if low is None or high is None:
+    low = high = entry['value']
+  return {
+    'dot': f'{100 * entry["value"]:.2f}',
+    'left': f'{100 * low:.2f}',
+    'width': f'{100 * (high - low):.2f}',
+  }
+
+
+def _entry(entry: Mapping[str, Any]) -> dict[str, str]:
+  """Writes value and interval of an entry of the results."""
+  value, interval = entry['value'], ''
+  if value is None:
+    return {'value': 'undefined', 'interval': entry.get('why', '')}
+  if entry.get('low') is not None:
+    low, high = labels.number(entry['low']), labels.number(entry['high'])
+    interval = f'{low} to {high}'
+  shown = labels.number(value) if _is_number(value) else json.dumps(value)
+  return {'value': shown, 'interval': interval}
+
+
+def _metric_table(results: Mapping[str, Any]) -> dict[str, Any]:
+  """One row a metric, one column a system."""
+  baselines = results.get('baselines', {}) | results.get('ablations', {})
+  systems = {'This model': results['metrics']}
+  systems |= {labels.plain(name): rows for name, rows in baselines.items()}
+  rows = [
+    {
+      'label': labels.of(name),
+      'cells': [
+        _entry(values[name]) if name in values else None
+        for values in systems.values()
+      ],
+    }
+    for name in results['metrics']
+  ]
+  return {'systems': list(systems), 'rows': rows}
+
+
+def _differences(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Reads `paired_differences`: 'cpm - baseline' -> entry."""
+  rows = []
+  for name, entry in results.get('paired_differences', {}).items():
+    metric, _, other = name.partition(' - ')
+    other = labels.plain(other)
+    row = {'metric': metric, 'label': labels.of(metric), 'other': other}
+    if entry['value'] is None:
+      verdict = entry.get('why', 'undefined')
+    elif entry['low'] > 0:
+      verdict = f'higher than {other}: the interval lies above 0'
+    elif entry['high'] < 0:
+      verdict = f'lower than {other}: the interval lies below 0'
+    else:
+      verdict = f'no difference from {other} is shown: the interval holds 0'
+    rows.append({**row, **_entry(entry), 'verdict': verdict})
+  return rows
+
+
+def _facts(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The small tables of names and values."""
+  run = {'seed': results['seed'], 'device': results['device']}
+  if results.get('threshold') is not None:
+    run['operating threshold'] = results['threshold']
+  memory = {
+    name: f'{labels.number(value)} MB'
+    for name, value in results['peak_memory_mb'].items()
+  }
+  sections = {
+    'Data and split': results['dataset'],
+    'Run': run,
+    'Timing': results['timing'],
+    'Peak memory': memory,
+    'Sizes': results.get('sizes', {}),
+    'Repairs while reading': results.get('repairs', {}),
+    'Versions': results['versions'],
+  }
+  return [
+    {
+      'title': title,
+      'rows': [
+        (labels.plain(_unitless(name)), _shown(name, value))
+        for name, value in values.items()
+      ],
+    }
+    for title, values in sections.items()
+    if values
+  ]
+
+
+def _tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The tables of stages and folds, with a column for each key met."""
+  tables = []
+  for title, rows in (
+    ('Stages', results['stages']),
+    ('Folds', results.get('folds', [])),
+  ):
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if rows:
+      tables.append(
+        {
+          'title': title,
+          'columns': [labels.plain(_unitless(name)) for name in names],
+          'rows': [
+            [_shown(name, row.get(name)) for name in names] for row in rows
+          ],
+        }
+      )
+  return tables
+
+
+def _skipped(results: Mapping[str, Any]) -> list[tuple[str, int]]:
+  """Counts what was left out, by reason; series are not named."""
+  counts: dict[str, int] = {}
+  for item in results.get('skipped', []):
+    counts[item['reason']] = counts.get(item['reason'], 0) + 1
+  return sorted(counts.items(), key=lambda pair: -pair[1])
+
+
+def _shown(name: str, value: Any) -> str:
+  if isinstance(value, Mapping) and 'value' in value:
+    cell = _entry(value)
+    return f'{cell["value"]} ({cell["interval"]})'
+  if isinstance(value, Mapping):
+    return ', '.join(f'{k} {_shown(k, v)}' for k, v in value.items())
+  if isinstance(value, (list, tuple)):
+    return ', '.join(_shown(name, item) for item in value)
+  if _is_number(value) and name.rpartition('_')[2] == 'seconds':
+    return labels.duration(value)
+  if _is_number(value) and name.startswith('seconds_per_'):
+    return labels.duration(value)
+  return labels.number(value)
+
+
+def _unitless(name: str) -> str:
+  """Leaves '_seconds' out of a name, since the value is written with units."""
+  if name.startswith('seconds_per_'):
+    return name.removeprefix('seconds_')
+  return name.removesuffix('_seconds') if name != 'seconds' else 'time'
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _figure(figure: Figure) -> dict[str, str]:
+  data = base64.b64encode(figure.png).decode('ascii')
+  return {
+    'title': figure.title,
+    'caption': figure.caption,
+    'source': f'data:image/png;base64,{data}',
+  }
