@@ -137,6 +137,39 @@ def derive(
   return directory
 
 
+def crop(
+  voxels: np.ndarray, centers: np.ndarray, size: Sequence[int]
+) -> np.ndarray:
+  """Cuts cubes of whole voxels; what lies outside the scan is 0.
+
+  Args:
+    voxels: (d, h, w).
+    centers: (n, 3) index coordinates (z, y, x).
+    size: (D, H, W) voxels.
+
+  Returns:
+    (n, D, H, W) float16, the cubes whose middles `middles` gives.
+  """
+  cubes = np.zeros((len(centers), *size), np.float16)
+  for cube, start in zip(cubes, _starts(centers, size), strict=True):
+    low = np.maximum(start, 0)
+    high = np.minimum(start + size, voxels.shape)
+    if (low < high).all():
+      source = tuple(map(slice, low, high))
+      cube[tuple(map(slice, low - start, high - start))] = voxels[source]
+  return cubes
+
+
+def middles(centers: np.ndarray, size: Sequence[int]) -> np.ndarray:
+  """Returns the middles of the cubes nearest to (n, 3) centres."""
+  return _starts(centers, size) + (np.asarray(size) - 1) / 2
+
+
+def _starts(centers: np.ndarray, size: Sequence[int]) -> np.ndarray:
+  """Returns (n, 3) first voxels of cubes."""
+  return np.round(centers - (np.asarray(size) - 1) / 2).astype(int)
+
+
 class PatchStore:
   """Random access to the cubes of a folder that `derive` made.
 
@@ -199,33 +232,25 @@ def _cut(
   uid = case.volume.series_uid
   rng = np.random.default_rng([spec.seed, zlib.crc32(uid.encode())])
   volume = volumes.resample(case.volume, spec.spacing)
-  centers, rows = _positives(case, volume, spec, rng)
-  places, kinds = [], []
-  if np.isfinite(case.lesions.centers).all():
-    count = len(centers) or 1 + spec.shifted
-    allowed = _Exclusion(case, volume, spec.exclusion_mm)
-    candidates = hard.get(uid, np.zeros((0, 4)))
-    candidates = candidates[np.argsort(-candidates[:, 3], kind='stable')]
-    found = allowed.keep(volume.world_to_index(candidates[:, :3]))
-    places.append(found[: count * spec.hard_per_positive])
-    kinds += ['hard'] * len(places[-1])
-    number = count * spec.random_per_positive
-    places.append(_random_places(volume, allowed, spec, number, rng))
-    kinds += ['random'] * len(places[-1])
-  centers = np.concatenate([centers, *places])
-  negatives = len(kinds)
-  starts = np.round(centers - (np.array(spec.size) - 1) / 2).astype(int)
-  middle = starts + (np.array(spec.size) - 1) / 2
-  lesions = np.concatenate([rows['center'], middle[len(middle) - negatives :]])
+  centers, lesions, rows = _positives(case, volume, spec, rng)
+  candidates = hard.get(uid, np.zeros((0, 4)))
+  surest, anywhere = _negatives(case, volume, candidates, spec, rng)
+  kinds = ['hard'] * len(surest) + ['random'] * len(anywhere)
+  centers = np.concatenate([centers, surest, anywhere])
+  half = (np.array(spec.size) - 1) / 2
+  starts = np.round(centers - half).astype(int)
+  offset = np.zeros((len(centers), 3), np.float32)
+  offset[: len(lesions)] = (
+    lesions - (starts[: len(lesions)] + half)
+  ) * spec.spacing
+  zeros = np.zeros(len(kinds))
   voxels = volumes.window(volume.voxels, spec.window)
   return _Cubes(
     voxels=_crop(voxels, starts, spec.size),
     rows={
-      'labels': np.append(rows['label'], np.zeros(negatives)).astype(np.int32),
-      'offset': ((lesions - middle) * spec.spacing).astype(np.float32),
-      'diameter': np.append(rows['diameter'], np.zeros(negatives)).astype(
-        np.float32
-      ),
+      'labels': np.append(rows['label'], zeros).astype(np.int32),
+      'offset': offset,
+      'diameter': np.append(rows['diameter'], zeros).astype(np.float32),
       'kind': np.array([*rows['kind'], *kinds], np.str_),
       'series': np.array([uid] * len(centers), np.str_),
       'group': np.array([case.group] * len(centers), np.str_),
@@ -235,8 +260,8 @@ def _cut(
 
 def _positives(
   case: types.Case, volume: types.Volume, spec: _Spec, rng: np.random.Generator
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """Returns centres (n, 3) of the cubes, index z, y, x, and their lesions."""
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+  """Returns centres of cubes and of their lesions, index z, y, x, and rows."""
   known = np.isfinite(case.lesions.centers).all(axis=-1)
   index = volume.world_to_index(case.lesions.centers[known]).reshape(-1, 3)
   last = np.array(volume.voxels.shape) - 1
@@ -249,65 +274,78 @@ def _positives(
       f'expected inside {volume.voxels.shape}'
     )
   copies = 1 + spec.shifted
-  shift = rng.uniform(
-    -spec.shift_mm, spec.shift_mm, (len(index), copies, 3)
-  ) / np.array(spec.spacing)
+  shift = rng.uniform(-spec.shift_mm, spec.shift_mm, (len(index), copies, 3))
   shift[:, 0] = 0
+  places = index[:, None] + shift / np.array(spec.spacing)
   rows = {
-    'center': np.repeat(index, copies, axis=0),
     'label': np.repeat(case.lesions.labels[known], copies),
     'diameter': np.repeat(case.lesions.diameters[known], copies),
     'kind': (['annotation'] + ['shifted'] * spec.shifted) * len(index),
   }
-  return (index[:, None] + shift).reshape(-1, 3), rows
+  return places.reshape(-1, 3), np.repeat(index, copies, axis=0), rows
 
 
-class _Exclusion:
-  """Where no negative may have its centre: findings and their surroundings."""
-
-  def __init__(
-    self, case: types.Case, volume: types.Volume, exclusion_mm: float
-  ):
-    findings = (case.lesions, case.excluded)
-    world = np.concatenate([f.centers.reshape(-1, 3) for f in findings])
-    diameters = np.concatenate([f.diameters.ravel() for f in findings])
-    # NaN and the -1 of LUNA16's tables both mean unknown.
-    known = np.nan_to_num(diameters, nan=-1) > 0
-    diameters = np.where(known, diameters, _UNKNOWN_DIAMETER_MM)
-    self._centers = volume.world_to_index(world)
-    self._radii = diameters / 2 + exclusion_mm
-    self._spacing = np.array(volume.spacing)
-    self._shape = np.array(volume.voxels.shape)
-
-  def keep(self, places: np.ndarray) -> np.ndarray:
-    """Returns those of (n, 3) places, index z, y, x, that may be negatives."""
-    places = places.reshape(-1, 3)
-    inside = ((places >= 0) & (places <= self._shape - 1)).all(axis=1)
-    gaps = (places[:, None] - self._centers) * self._spacing
-    near = (gaps**2).sum(-1) <= self._radii**2
-    return places[inside & ~near.any(axis=1)]
-
-
-def _random_places(
+def _negatives(
+  case: types.Case,
   volume: types.Volume,
-  allowed: _Exclusion,
+  candidates: np.ndarray,
   spec: _Spec,
-  number: int,
   rng: np.random.Generator,
-) -> np.ndarray:
-  """Draws up to `number` voxels of the search region that may be negatives."""
-  if not number:
-    return np.zeros((0, 3))
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns centres of hard and of random negatives, index z, y, x."""
+  if not np.isfinite(case.lesions.centers).all():
+    return np.zeros((0, 3)), np.zeros((0, 3))
+  positives = max(len(case.lesions), 1) * (1 + spec.shifted)
+  spheres = _findings(case, volume, spec.exclusion_mm)
+  order = np.argsort(-candidates[:, 3], kind='stable')
+  hard = volume.world_to_index(candidates[order, :3])
+  inside = ((hard >= 0) & (hard <= np.array(volume.voxels.shape) - 1)).all(1)
+  for center, radius in spheres:
+    inside &= (((hard - center) * spec.spacing) ** 2).sum(1) > radius**2
+  hard = hard[inside][: positives * spec.hard_per_positive]
+  wanted = positives * spec.random_per_positive
+  if not wanted:
+    return hard, np.zeros((0, 3))
   mask = lungs.search_region(volume, spec.region)
   if spec.inside:
     mask = mask & _whole_patch(mask.shape, spec.shape)
-  inside = np.flatnonzero(mask)
-  if not len(inside):
-    return np.zeros((0, 3))
-  # Findings fill little of a region, so a few draws more nearly always do.
-  draws = rng.integers(len(inside), size=8 * number + 64)
-  places = np.stack(np.unravel_index(inside[draws], mask.shape), axis=-1)
-  return allowed.keep(places)[:number].astype(float)
+  for center, radius in spheres:
+    _erase(mask, center, radius, spec.spacing)
+  free = np.flatnonzero(mask)
+  chosen = rng.choice(free, min(wanted, len(free)), replace=False)
+  return hard, np.stack(np.unravel_index(chosen, mask.shape), axis=-1)
+
+
+def _findings(
+  case: types.Case, volume: types.Volume, exclusion_mm: float
+) -> list[tuple[np.ndarray, float]]:
+  """Returns centre, index z, y, x, and radius in mm of what negatives avoid."""
+  spheres = []
+  for findings in (case.lesions, case.excluded):
+    index = volume.world_to_index(findings.centers.reshape(-1, 3))
+    for center, diameter in zip(index, findings.diameters, strict=True):
+      # NaN and the -1 of LUNA16's tables both mean unknown.
+      known = diameter if diameter > 0 else _UNKNOWN_DIAMETER_MM
+      spheres.append((center, known / 2 + exclusion_mm))
+  return spheres
+
+
+def _erase(
+  mask: np.ndarray,
+  center: np.ndarray,
+  radius: float,
+  spacing: Sequence[float],
+) -> None:
+  """Clears a ball, radius and spacing in mm, centre as index z, y, x."""
+  reach = radius / np.array(spacing)
+  low = np.clip(np.floor(center - reach), 0, mask.shape).astype(int)
+  high = np.clip(np.ceil(center + reach) + 1, 0, mask.shape).astype(int)
+  axes = np.ogrid[tuple(map(slice, low, high))]
+  square = sum(
+    ((axis - c) * step) ** 2
+    for axis, c, step in zip(axes, center, spacing, strict=True)
+  )
+  mask[tuple(map(slice, low, high))] &= square > radius**2
 
 
 def _whole_patch(
@@ -319,20 +357,6 @@ def _whole_patch(
     start = np.round(np.arange(n) - (k - 1) / 2)
     axes.append((start >= 0) & (start + k <= n))
   return axes[0][:, None, None] & axes[1][:, None] & axes[2]
-
-
-def _crop(
-  voxels: np.ndarray, starts: np.ndarray, size: Sequence[int]
-) -> np.ndarray:
-  """Cuts cubes at (n, 3) first voxels; what lies outside the scan is 0."""
-  cubes = np.zeros((len(starts), *size), np.float16)
-  for cube, start in zip(cubes, starts, strict=True):
-    low = np.maximum(start, 0)
-    high = np.minimum(start + size, voxels.shape)
-    if (low < high).all():
-      source = tuple(map(slice, low, high))
-      cube[tuple(map(slice, low - start, high - start))] = voxels[source]
-  return cubes
 
 
 def _write(

@@ -8,9 +8,7 @@ is compiled once, and tiles without any of the search region are skipped.
 
 import dataclasses
 import itertools
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -36,9 +34,9 @@ class CandidateScreening:
   Attributes:
     models: the networks by stage; `screening` is used, a fully convolutional
       one with the geometry of `models.candidate_screening`.
-    spacing: distance of voxel centres that the network was trained at, mm.
-    window: intensity window, see `data.volumes.window`.
-    region: search region, see `data.lungs.search_region`.
+    preprocess: `spacing` of voxel centres that the network was trained at, mm,
+      intensity `window` (see `data.volumes.window`) and search `region` (see
+      `data.lungs.search_region`).
     tile: cells (z, y, x) that one call of the network gives.
     threshold: lowest probability of a candidate.
     radius_mm: of two candidates nearer than this the weaker one is dropped.
@@ -50,18 +48,14 @@ class CandidateScreening:
   def __init__(
     self,
     models: Mapping[str, nn.Module],
+    preprocess: Mapping[str, Any],
     *,
-    spacing: tuple[float, float, float],
-    window: dict[str, Any],
-    region: str,
     tile: tuple[int, int, int],
     threshold: float,
     radius_mm: float,
     max_candidates: int,
   ):
-    self.spacing = spacing
-    self.window = window
-    self.region = region
+    self.preprocess = preprocess
     self.tile = tile
     self.threshold = threshold
     self.radius_mm = radius_mm
@@ -90,9 +84,9 @@ class CandidateScreening:
     Returns:
       The volume on the network's grid, in [0, 1], and a mask of its shape.
     """
-    resampled = volumes.resample(volume, self.spacing)
-    region = lungs.search_region(resampled, self.region)
-    voxels = volumes.window(resampled.voxels, self.window)
+    resampled = volumes.resample(volume, self.preprocess['spacing'])
+    region = lungs.search_region(resampled, self.preprocess['region'])
+    voxels = volumes.window(resampled.voxels, self.preprocess['window'])
     return dataclasses.replace(resampled, voxels=voxels), region
 
   def screen(
@@ -108,7 +102,7 @@ class CandidateScreening:
 
   def _reach(self) -> np.ndarray:
     """Returns half the suppression radius in cells, at least one."""
-    cells = self.radius_mm / 2 / (_STRIDE * np.asarray(self.spacing))
+    cells = self.radius_mm / 2 / (_STRIDE * np.asarray(self.preprocess["spacing"]))
     return np.maximum(np.round(cells), 1).astype(int)
 
   def _pick(

@@ -24,6 +24,7 @@ class Nodules:
 
   Attributes:
     models: the networks by stage; `screening` and `reduction` are used.
+    preprocess: grid, window and search region, as `CandidateScreening` takes.
     screening: the other arguments of the first stage's predictor.
     shape: voxels (z, y, x) of its cubes.
     batch_size: cubes of one call.
@@ -37,14 +38,17 @@ class Nodules:
   def __init__(
     self,
     models: Mapping[str, nn.Module],
+    preprocess: Mapping[str, Any],
     *,
-    screening: dict[str, Any],
+    screening: Mapping[str, Any],
     shape: tuple[int, int, int],
     batch_size: int,
     passes: int,
     radius_mm: float,
   ):
-    self.screening = candidates.CandidateScreening(models, **screening)
+    self.screening = candidates.CandidateScreening(
+      models, preprocess, **screening
+    )
     self.shape = shape
     self.batch_size = batch_size
     self.passes = passes
@@ -100,10 +104,8 @@ class Nodules:
     """Returns the network's outputs on the cubes centred on `index`."""
     rows = []
     for start in range(0, len(index), self.batch_size):
-      cubes = [
-        patches.cut(voxels, center, self.shape)
-        for center in index[start : start + self.batch_size]
-      ]
+      centers = index[start : start + self.batch_size]
+      cubes = patches.crop(voxels, centers, self.shape)
       batch = np.zeros((self.batch_size, *self.shape, 1), np.float32)
       batch[: len(cubes), ..., 0] = cubes
       outputs = jax.device_get(self._apply(variables, batch))
@@ -118,8 +120,9 @@ class Nodules:
     """Returns the centres that the regression gives, and diameters in mm."""
     spacing = np.asarray(prepared.spacing)
     offset, diameters = hybrid.decode(regression, self.shape * spacing)
-    # Cubes are cut at whole voxels, so offsets count from there.
-    moved = np.round(index) + np.asarray(offset, np.float64) / spacing
+    # Cubes are cut at whole voxels, so offsets count from their middle.
+    middle = patches.middles(index, self.shape)
+    moved = middle + np.asarray(offset, np.float64) / spacing
     limit = np.asarray(prepared.voxels.shape) - 1
     return np.clip(moved, 0, limit), np.asarray(diameters, np.float64)
 

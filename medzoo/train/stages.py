@@ -7,9 +7,7 @@ interrupted goes on where it stopped.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -180,20 +178,28 @@ def map_stage(run: Run, name: str) -> dict[str, Any]:
 
 
 def predict(
-  run: Run, name: str, spec: Mapping[str, Any], split: str
+  run: Run,
+  name: str,
+  spec: Mapping[str, Any],
+  split: str,
+  *,
+  folder: pathlib.Path | None = None,
 ) -> dict[str, mapping.Output]:
   """Runs a predictor with the run's parameters over the cases of splits.
 
   Args:
     run: its finished fit stages give the parameters.
-    name: the folder whose `outputs` are written.
+    name: of the stage, for the progress.
     spec: the predictor's.
     split: 'validation' or 'train+validation', say.
+    folder: gets a file a case; the stage's `outputs` by default.
 
   Returns:
     What the predictor gave, by case.
   """
-  predictor = build.build('predictors', spec, models(run.config))
+  predictor = build.build(
+    'predictors', spec, models(run.config), run.config['preprocess']
+  )
   files = [run.parameters(stage) for stage in predictor.stages]
   cases = [
     (source, i)
@@ -205,7 +211,7 @@ def predict(
     predictor,
     load_variables(run.folder / 'model', predictor.stages),
     cases,
-    run.folder / name / 'outputs',
+    folder or run.folder / name / 'outputs',
     mapping.fingerprint(files, spec, run.config['preprocess'], run.inputs),
     title=run.name + name,
     log=run.writer.log,

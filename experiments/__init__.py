@@ -1,0 +1,1 @@
+"""Configs: one file an experiment, one `get_config(variant)` each."""

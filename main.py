@@ -1,0 +1,165 @@
+"""Trains, scores and applies the detectors of medzoo.
+
+python main.py --config=experiments/nodule3d.py
+"""
+
+import functools
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+
+_MODES = ('train', 'evaluate', 'predict', 'prepare')
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'experiments/NAME.py or experiments/NAME.py:VARIANT'
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'work folder; runs/NAME or runs/NAME-VARIANT by default'
+)
+_MODE = flags.DEFINE_enum('mode', 'train', _MODES, 'what to do')
+_MANUAL_DIR = flags.DEFINE_string(
+  'manual_dir', None, 'raw files of a real dataset, in its published layout'
+)
+_DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'prepared datasets')
+_INPUT = flags.DEFINE_string(
+  'input', None, 'predict: a DICOM folder, a volume file, or a folder of them'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'predict and evaluate: the folder to write to'
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the mode that the flags name; a user's mistake ends in one line."""
+  # Imported late, so that a mistyped flag is answered at once.
+  from datasets import build as datasets_build
+  from medzoo.train import build as train_build
+
+  try:
+    _run(argv)
+  except (train_build.ConfigError, datasets_build.UsageError) as error:
+    _fail(error, 2)
+  except PermissionError as error:
+    _fail(error, 2)
+  except (ValueError, OSError) as error:
+    _fail(error, 1)
+
+
+def _run(argv: Sequence[str]) -> None:
+  """Runs the mode that the flags name."""
+  from medzoo.report import nodules as report
+  from medzoo.train import build
+  from medzoo.train import predict
+  from medzoo.train import run
+
+  if len(argv) > 1:
+    raise build.ConfigError(f'found {argv[1]!r}, expected flags only')
+  config = _config(build.ConfigError)
+  name = _default_name()
+  workdir = pathlib.Path(_WORKDIR.value or f'runs/{name}')
+  prepare = _prepare(config, build.ConfigError)
+  if _MODE.value == 'prepare':
+    print(run.Data(config, prepare).summary())
+  elif _MODE.value == 'train':
+    results = run.train(config, workdir, prepare)
+    page = report.write(workdir, run.Data(config, prepare).open)
+    _announce(results, page)
+  elif _MODE.value == 'evaluate':
+    folder, results, data = run.evaluate(
+      config, workdir, prepare, _MANUAL_DIR.value, _OUTPUT.value
+    )
+    _announce(results, report.write(folder, data.open))
+  else:
+    if not _INPUT.value:
+      raise build.ConfigError('--mode=predict needs --input: scans to look at')
+    output = pathlib.Path(_OUTPUT.value or workdir / 'predict')
+    print(predict.predict(workdir, pathlib.Path(_INPUT.value), output))
+
+
+def _config(error: type[Exception]) -> dict[str, Any]:
+  """Returns the config as plain dicts."""
+  if _CONFIG.value is None:
+    known = sorted(str(p) for p in pathlib.Path('experiments').glob('[!_]*.py'))
+    raise error(f'--config is missing; expected one of {", ".join(known)}')
+  try:
+    return _CONFIG.value.to_dict()
+  except OSError:
+    path = flags.FLAGS['config'].config_filename
+    raise error(f'--config: found no file {path.partition(":")[0]}') from None
+
+
+def _default_name() -> str:
+  """Returns NAME or NAME-VARIANT of the config."""
+  path, _, variant = flags.FLAGS['config'].config_filename.partition(':')
+  stem = pathlib.Path(path).stem
+  return f'{stem}-{variant}' if variant else stem
+
+
+def _prepare(
+  config: dict[str, Any], error: type[Exception]
+) -> Callable[..., str]:
+  """Returns the function that has a dataset built, `(name, **arguments)`."""
+  from datasets import build
+
+  if _MODE.value != 'evaluate' and config['dataset']['synthetic']:
+    if _MANUAL_DIR.value:
+      raise error(
+        f'--manual_dir was given to {config["experiment"]}:'
+        f'{config["variant"]}, which makes its own data; expected one of the '
+        f'variants {", ".join(config["real_variants"])}'
+      )
+  return functools.partial(
+    build.prepare, manual_dir=_MANUAL_DIR.value, data_dir=_DATA_DIR.value
+  )
+
+
+def _announce(results: dict[str, Any], page: pathlib.Path) -> None:
+  """Prints the main metric with its interval, and where the report lies."""
+  name = results['main_metric']
+  entry = results['metrics'][name]
+  if entry['value'] is None:
+    print(f'{name}: undefined, {entry["why"]}')
+  else:
+    print(
+      f'{name} {entry["value"]:.3f} (95 % interval {entry["low"]:.3f} to '
+      f'{entry["high"]:.3f}, {entry["n"]} patients)'
+    )
+  print(f'report: {page}')
+
+
+def _fail(error: BaseException, code: int) -> None:
+  """Prints an error as one line and ends the program."""
+  text = ' '.join(str(error).split()) or type(error).__name__
+  print(f'medzoo: {text}', file=sys.stderr)
+  sys.exit(code)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses flags; what is wrong with them is said in one line."""
+  try:
+    return flags.FLAGS(argv)
+  except (
+    flags.Error,
+    AttributeError,
+    TypeError,
+    ValueError,
+    KeyError,
+  ) as error:
+    # ml_collections puts a whole traceback into the message.
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if 'Traceback' in str(error) else ' '.join(lines)
+    _fail(ValueError(re.sub(r'^\w+Error: ', '', text)), 2)
+    raise
+
+
+if __name__ == '__main__':
+  logging.set_verbosity(logging.WARNING)
+  app.run(main, flags_parser=_parse_flags)

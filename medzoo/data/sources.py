@@ -1,0 +1,211 @@
+"""Opens prepared datasets as lists of cases.
+
+A prepared dataset is a folder of TFDS array_record files. It is read without
+TensorFlow and without the builder's own code. Beside the records lies
+`index.json`, which says what the cases of every split are called, whose they
+are and what was found in them, so that none of this needs a voxel decoded.
+"""
+
+import functools
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from medzoo import types
+
+INDEX_FILE = 'index.json'
+_TEXTS = ('series', 'group', 'modality', 'repairs', 'dtype')
+_FINDINGS = ('lesions', 'lesion_labels', 'excluded', 'excluded_labels')
+
+
+class Cases(Sequence[types.Case]):
+  """The cases of one or several splits; a scan is decoded when it is asked for.
+
+  Attributes:
+    keys: series UID of every case.
+    groups: pseudonym of every case's patient.
+    findings: lesions and excluded findings of every case.
+  """
+
+  def __init__(
+    self, sources: Sequence[Sequence[Any]], entries: Sequence[Mapping[str, Any]]
+  ):
+    """Joins record sources, whose index entries follow one another."""
+    self._records = [
+      (source, i) for source in sources for i in range(len(source))
+    ]
+    self._entries = list(entries)
+    self.keys = [entry['series'] for entry in self._entries]
+    self.groups = [entry['group'] for entry in self._entries]
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> types.Case:
+    return decode(self.record(index))
+
+  def record(self, index: int) -> dict[str, Any]:
+    """Returns all features of a case, also those that are not in a Case."""
+    source, i = self._records[index]
+    return source[i]
+
+  @functools.cached_property
+  def findings(self) -> list[tuple[types.Findings, types.Findings]]:
+    return [_read_findings(entry) for entry in self._entries]
+
+  def subset(self, indices: Sequence[int]) -> 'Cases':
+    """Returns the cases with these indices, in the order given."""
+    chosen = Cases((), [self._entries[i] for i in indices])
+    chosen._records = [self._records[i] for i in indices]
+    return chosen
+
+
+def concatenate(parts: Sequence[Cases]) -> Cases:
+  """Joins lists of cases, of different datasets even."""
+  joined = Cases((), [entry for part in parts for entry in part._entries])
+  joined._records = [record for part in parts for record in part._records]
+  return joined
+
+
+def open_cases(directory: str | pathlib.Path, split: str) -> Cases:
+  """Opens a prepared dataset.
+
+  Args:
+    directory: the folder with the dataset's `features.json`.
+    split: the name of a split, several joined by '+', or 'all'.
+
+  Returns:
+    The cases in a fixed order.
+
+  Raises:
+    ValueError: there is no prepared dataset, or it has no such split.
+  """
+  directory = pathlib.Path(directory)
+  if not (directory / 'features.json').is_file():
+    raise ValueError(f'{directory}: found no prepared dataset (features.json)')
+  builder = tfds.builder_from_directory(directory)
+  known = list(builder.info.splits)
+  names = known if split == 'all' else split.split('+')
+  for name in names:
+    if name not in known:
+      raise ValueError(
+        f'{directory}: found no split {name!r}, expected one of'
+        f' {", ".join(known)}, several joined by + or all'
+      )
+  index = _load_index(directory) or read_index(directory)
+  sources = [builder.as_data_source(name) for name in names]
+  return Cases(sources, [entry for name in names for entry in index[name]])
+
+
+def read_index(
+  directory: str | pathlib.Path,
+) -> dict[str, list[dict[str, Any]]]:
+  """Gathers series, group and findings of every record of every split.
+
+  Args:
+    directory: the folder with the dataset's `features.json`.
+
+  Returns:
+    By split, an entry for every record in order, as `index.json` holds it.
+  """
+  builder = tfds.builder_from_directory(directory)
+  wanted = ('series', 'group', *_FINDINGS)
+  decoders = tfds.decode.PartialDecoding({name: True for name in wanted})
+  return {
+    name: [
+      _index_entry(record)
+      for record in builder.as_data_source(name, decoders=decoders)
+    ]
+    for name in builder.info.splits
+  }
+
+
+def decode(record: Mapping[str, Any]) -> types.Case:
+  """Turns the features of one record into a case."""
+  text = {name: _text(record[name]) for name in _TEXTS}
+  voxels = record[
+    'voxels_float32' if text['dtype'] == 'float32' else 'voxels_int16'
+  ]
+  spacing = [float(step) for step in record['spacing']]
+  volume = types.Volume(
+    voxels,
+    (None if np.isnan(spacing[0]) else spacing[0], spacing[1], spacing[2]),
+    tuple(float(value) for value in record['origin']),
+    np.asarray(record['direction'], float),
+    text['modality'],
+    text['series'],
+    tuple(text['repairs'].split()),
+  )
+  return types.Case(volume, text['group'], *_read_findings(record))
+
+
+def kfold(groups: Sequence[str], k: int, seed: int) -> list[np.ndarray]:
+  """Divides cases into folds of about equal size that share no group.
+
+  Args:
+    groups: the group of every case.
+    k: how many folds.
+    seed: chooses among the divisions.
+
+  Returns:
+    k sorted index arrays which together hold every case once: the cases that
+    each fold leaves out of training.
+
+  Raises:
+    ValueError: there are fewer groups than folds.
+  """
+  names, members = np.unique(np.asarray(groups, str), return_inverse=True)
+  if not 2 <= k <= len(names):
+    raise ValueError(
+      f'found {len(names)} groups for {k} folds, expected at least 2 folds and'
+      ' a group for each'
+    )
+  sizes = np.bincount(members)
+  order = np.random.default_rng(seed).permutation(len(names))
+  folds: list[list[int]] = [[] for _ in range(k)]
+  # The largest groups first; the sort is stable, so chance orders equals.
+  for group in order[np.argsort(-sizes[order], kind='stable')]:
+    smallest = min(folds, key=len)
+    smallest.extend(np.flatnonzero(members == group))
+  return [np.sort(np.array(fold, int)) for fold in folds]
+
+
+def _load_index(
+  directory: pathlib.Path,
+) -> dict[str, list[dict[str, Any]]] | None:
+  path = directory / INDEX_FILE
+  return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _index_entry(record: Mapping[str, Any]) -> dict[str, Any]:
+  entry = {name: _text(record[name]) for name in ('series', 'group')}
+  for name in _FINDINGS:
+    # JSON has no NaN; a finding without a diameter has null.
+    values = np.asarray(record[name], object)
+    entry[name] = np.where(values != values, None, values).tolist()
+  return entry
+
+
+def _read_findings(
+  record: Mapping[str, Any],
+) -> tuple[types.Findings, types.Findings]:
+  return tuple(
+    _as_findings(record[name], record[labels])
+    for name, labels in (_FINDINGS[:2], _FINDINGS[2:])
+  )
+
+
+def _as_findings(rows: Any, labels: Any) -> types.Findings:
+  # Empty features come back without their trailing axis.
+  table = np.asarray(rows, float).reshape(-1, 4)
+  return types.Findings(
+    table[:, :3], table[:, 3], np.asarray(labels, np.int32).reshape(-1)
+  )
+
+
+def _text(value: bytes | str) -> str:
+  return value.decode() if isinstance(value, bytes) else value

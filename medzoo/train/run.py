@@ -1,0 +1,364 @@
+"""A whole run: prepare the data, run the stages, score, leave the results.
+
+Called again on the same work folder it goes on where it stopped, and does
+nothing once finished.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import pathlib
+import platform
+import statistics
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+import medzoo
+from medzoo.data import sources
+from medzoo.train import build
+from medzoo.train import evaluate
+from medzoo.train import folds
+from medzoo.train import memory
+from medzoo.train import predict
+from medzoo.train import stages
+from medzoo.train import writers
+
+Prepare = Callable[..., str]
+
+
+def train(
+  config: Mapping[str, Any], workdir: pathlib.Path, prepare: Prepare
+) -> dict[str, Any]:
+  """Runs every stage, scores the test split and writes `results.json`.
+
+  Args:
+    config: the experiment, as plain dicts.
+    workdir: the work folder.
+    prepare: `(name, **arguments) -> folder` of a prepared dataset.
+
+  Returns:
+    The results.
+
+  Raises:
+    build.ConfigError: the work folder holds another config.
+  """
+  open_workdir(workdir, config)
+  path = workdir / 'results.json'
+  if path.exists():
+    return json.loads(path.read_text())
+  memory.reset_peak()
+  data = Data(config, prepare)
+  peak = {'prepare': memory.peak_mb()}
+  memory.reset_peak()
+  with contextlib.closing(writers.Writer(workdir)) as writer:
+    runs = make_runs(config, workdir, data, writer)
+    rows = [row for run in runs for row in stages.run_stages(run)]
+    if len(runs) > 1:
+      rows += stages.run_stages(_final(runs, rows, workdir))
+    peak['train'] = memory.peak_mb()
+    results = {
+      'experiment': config['experiment'],
+      'variant': config['variant'],
+      'finished': True,
+      'seed': config['seed'],
+      'main_metric': config['main_metric'],
+      'stages': rows,
+      'peak_memory_mb': peak,
+      'timing': {
+        'train_seconds': sum(row['seconds'] for row in rows),
+        'compile_seconds': sum(row.get('compile_seconds', 0) for row in rows),
+      },
+      **environment(),
+    }
+    return score(runs, data, results, workdir)
+
+
+def score(
+  runs: Sequence[stages.Run],
+  data: 'Data',
+  results: dict[str, Any],
+  workdir: pathlib.Path,
+) -> dict[str, Any]:
+  """Scores finished runs on their test splits and writes the results.
+
+  Args:
+    runs: one, or one a fold.
+    data: the datasets.
+    results: what is known from training; anything of scoring is replaced.
+    workdir: the work folder.
+
+  Returns:
+    The completed results.
+  """
+  memory.reset_peak()
+  scored = evaluate.evaluate(runs, workdir)
+  results['timing']['seconds_per_case'] = scored.pop('seconds_per_case')
+  results['peak_memory_mb']['predict'] = memory.peak_mb()
+  results |= {'dataset': data.describe(runs), 'ablations': {}, **scored}
+  facts = {
+    'config': runs[0].config,
+    'threshold': scored['threshold'],
+    'medzoo': medzoo.__version__,
+  }
+  write_json(model_folder(workdir, runs[0].config) / 'config.json', facts)
+  write_json(workdir / 'results.json', results)
+  return results
+
+
+def evaluate_again(
+  config: Mapping[str, Any], workdir: pathlib.Path, prepare: Prepare
+) -> dict[str, Any]:
+  """Scores a finished work folder on its own test split once more."""
+  path = workdir / 'results.json'
+  if not path.exists():
+    raise build.ConfigError(
+      f'{workdir}: found no results.json, expected a finished work folder; '
+      'train first'
+    )
+  open_workdir(workdir, config)
+  data = Data(config, prepare)
+  with contextlib.closing(writers.Writer(workdir)) as writer:
+    runs = make_runs(config, workdir, data, writer)
+    return score(runs, data, json.loads(path.read_text()), workdir)
+
+
+def evaluate_on(
+  dataset: Mapping[str, Any],
+  workdir: pathlib.Path,
+  prepare: Prepare,
+  output: pathlib.Path,
+) -> tuple[dict[str, Any], 'Data']:
+  """Scores a work folder's model on all scans of another dataset.
+
+  Args:
+    dataset: the section of the dataset.
+    workdir: a finished work folder, of which only the model is read.
+    prepare: has the dataset built.
+    output: gets `results.json` and `predictions/`.
+
+  Returns:
+    The results, and the data they came from.
+  """
+  facts = predict.read_model(workdir)
+  config = {**facts.config, 'dataset': dict(dataset), 'more_datasets': {}}
+  memory.reset_peak()
+  data = Data(config, prepare)
+  peak = {'prepare': memory.peak_mb()}
+  memory.reset_peak()
+  cases = data.open('all')
+  with contextlib.closing(writers.Writer(output)) as writer:
+    run = stages.Run(
+      config=config,
+      folder=facts.folder.parent,
+      name='',
+      cases={'all': cases},
+      inputs=data.fingerprint,
+      writer=writer,
+    )
+    scored = evaluate.evaluate_all(run, output, facts.threshold)
+  peak['predict'] = memory.peak_mb()
+  results = {
+    'experiment': config['experiment'],
+    'variant': config['variant'],
+    'finished': True,
+    'seed': config['seed'],
+    'main_metric': config['main_metric'],
+    'stages': [],
+    'peak_memory_mb': peak,
+    'timing': {'seconds_per_case': scored.pop('seconds_per_case')},
+    **environment(),
+    'dataset': data.describe([run]),
+    **scored,
+  }
+  write_json(output / 'results.json', results)
+  return results, data
+
+
+def make_runs(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  data: 'Data',
+  writer: writers.Writer,
+) -> list[stages.Run]:
+  """Returns the run of a work folder, or one a fold."""
+  return [
+    stages.Run(
+      config=config,
+      folder=workdir / name,
+      name=f'{name}/' if name else '',
+      cases=splits,
+      inputs=data.fingerprint,
+      writer=writer,
+    )
+    for name, splits in data.splits().items()
+  ]
+
+
+def model_folder(
+  workdir: pathlib.Path, config: Mapping[str, Any]
+) -> pathlib.Path:
+  """Returns where the parameters for new cases lie."""
+  return workdir / ('final/model' if config['folds']['by'] else 'model')
+
+
+def environment() -> dict[str, Any]:
+  """Returns the `device` and `versions` of the results."""
+  return {
+    'device': f'{jax.default_backend()} x{jax.device_count()}',
+    'versions': {
+      'medzoo': medzoo.__version__,
+      'jax': jax.__version__,
+      'python': platform.python_version(),
+    },
+  }
+
+
+def _final(
+  runs: Sequence[stages.Run],
+  rows: Sequence[Mapping[str, Any]],
+  workdir: pathlib.Path,
+) -> stages.Run:
+  """Returns the run on all cases, as long as the folds' best ones were.
+
+  Its validation cases are among its training cases and only draw curves.
+  """
+  config = copy.deepcopy(dict(runs[0].config))
+  for name in config['stages']['order']:
+    best = [
+      row['best_step']
+      for row in rows
+      if row['kind'] == 'fit' and row['name'].endswith(f'/{name}')
+    ]
+    if best:
+      config['stages'][name] |= {
+        'steps': int(statistics.median(best)),
+        'select': None,
+      }
+  first = runs[0].cases
+  everything = sources.concatenate(
+    [first['train'], first['validation'], first['test']]
+  )
+  return dataclasses.replace(
+    runs[0],
+    config=config,
+    folder=workdir / 'final',
+    name='final/',
+    cases={'train': everything, 'validation': first['validation']},
+  )
+
+
+def open_workdir(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Makes a work folder, or checks that it is this config's.
+
+  Raises:
+    build.ConfigError: it holds another config; the keys are listed.
+  """
+  path = workdir / 'config.json'
+  text = json.dumps(config, indent=2, sort_keys=True)
+  if not path.exists():
+    if workdir.exists() and any(workdir.iterdir()):
+      raise build.ConfigError(
+        f'{workdir}: found a folder with other files in it, expected a new '
+        'one or a work folder; choose another --workdir'
+      )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return
+  keys = _differences(json.loads(path.read_text()), json.loads(text))
+  if keys:
+    raise build.ConfigError(
+      f'{workdir}: holds a run of another config, which differs in '
+      f'{", ".join(keys)}; choose another --workdir'
+    )
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """Reads the config of a work folder."""
+  path = workdir / 'config.json'
+  if not path.exists():
+    raise build.ConfigError(
+      f'{workdir}: found no config.json, expected a work '
+      'folder that a training made'
+    )
+  return json.loads(path.read_text())
+
+
+class Data:
+  """The prepared datasets of a config, opened by the names of splits.
+
+  A split is 'train' or 'train+validation' of `dataset`, or 'NAME:train' of
+  the dataset that `more_datasets` calls NAME.
+  """
+
+  def __init__(self, config: Mapping[str, Any], prepare: Prepare):
+    self._config = config
+    dataset = config['dataset']
+    self._folders = {'': prepare(dataset['name'], **dataset['options'])}
+    for name, spec in config['more_datasets'].items():
+      self._folders[name] = prepare(
+        spec['name'], manual_dir=spec['manual_dir'] or None, **spec['options']
+      )
+    self.fingerprint = json.dumps(
+      {name: _last_parts(folder) for name, folder in self._folders.items()}
+    )
+
+  def open(self, split: str) -> sources.Cases:
+    """Opens the cases of a split."""
+    name, _, split = split.rpartition(':')
+    return sources.open_cases(self._folders[name], split)
+
+  def splits(self) -> dict[str, folds.Splits]:
+    """Returns the splits of every run, see `folds.make`."""
+    return folds.make(self._config, self.open)
+
+  def describe(self, runs: Sequence[stages.Run]) -> dict[str, Any]:
+    """Returns the `dataset` part of the results."""
+    test = [run.cases['test'] for run in runs]
+    folder = pathlib.Path(self._folders[''])
+    return {
+      'name': self._config['dataset']['name'],
+      'version': _last_parts(folder),
+      'split': self._config['splits']['test'] if len(runs) == 1 else 'folds',
+      'examples': sum(len(cases) for cases in test),
+      'groups': len({g for cases in test for g in cases.groups}),
+      'lesions': sum(len(f[0]) for cases in test for f in cases.findings),
+      'synthetic': self._config['dataset']['synthetic'],
+      'training_examples': len(runs[0].cases['train']),
+      'validation_examples': len(runs[0].cases['validation']),
+    }
+
+
+def _last_parts(folder: str | pathlib.Path) -> str:
+  """Names a prepared dataset by its last folders, not by where it lies."""
+  return '/'.join(pathlib.Path(folder).parts[-3:])
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON; the file appears when it is complete."""
+  write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file that appears when it is complete."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(text)
+  partial.rename(path)
+
+
+def _differences(one: Any, other: Any, prefix: str = '') -> list[str]:
+  """Returns the dotted keys in which two JSON values differ."""
+  if not (isinstance(one, dict) and isinstance(other, dict)):
+    return [] if one == other else [prefix]
+  return [
+    key
+    for name in sorted(one.keys() | other.keys())
+    for key in _differences(
+      one.get(name), other.get(name), f'{prefix}.{name}' if prefix else name
+    )
+  ]
