@@ -1,16 +1,23 @@
 """A tiny task with all that a real one has, and a way to fit it.
 
-Run as a program it fits in the folder that it is given, so that tests can
-kill it, or force a number of devices.
+`Killing` batches end the process as kill -9 does, `python -c` runs them.
 """
 
+import contextlib
+import os
+import signal
+from unittest import mock
 
 import flax.linen as nn
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import (
+  compilation_cache as compilation_cache_lib,
+)
 
+from medzoo.train import checkpoints
 from medzoo.train import loop
 from medzoo.train import writers
 
@@ -18,11 +25,15 @@ from medzoo.train import writers
 class Net(nn.Module):
   """Two layers with BatchNorm and Dropout between them."""
 
+  dropout: float = 0.2
+
   @nn.compact
   def __call__(self, x, *, train):
     x = nn.Dense(16, name='c1')(x)
     x = nn.BatchNorm(use_running_average=not train, momentum=0.8, name='bn1')(x)
-    x = nn.Dropout(0.2, deterministic=not train, name='drop')(nn.relu(x))
+    x = nn.Dropout(self.dropout, deterministic=not train, name='drop')(
+      nn.relu(x)
+    )
     x = nn.Dense(8, name='c2')(x)
     x = nn.BatchNorm(momentum=0.8, name='bn2')(x, use_running_average=not train)
     return nn.Dense(2, name='head')(nn.relu(x))
@@ -42,7 +53,7 @@ class Evaluator:
 
 
 class Task:
-  """Cross-entropy on Net; `poison` makes the loss NaN from that label on."""
+  """Cross-entropy of Net's logits."""
 
   def __init__(self, net=None):
     self.net = Net() if net is None else net
@@ -76,6 +87,27 @@ def example(i, rng):
     'label': np.int32(image[:3].sum() > image[3:].prod()),
     'valid': np.bool_(True),
   }
+
+
+@contextlib.contextmanager
+def compilation_cache(folder):
+  """Keeps compiled programs for this process and those that it starts."""
+  changes = {
+    'jax_compilation_cache_dir': folder,
+    'jax_persistent_cache_min_compile_time_secs': 0,
+    'jax_persistent_cache_min_entry_size_bytes': -1,
+  }
+  before = {name: getattr(jax.config, name) for name in changes}
+  for name, value in changes.items():
+    jax.config.update(name, value)
+  environment = {name.upper(): str(v) for name, v in changes.items()}
+  try:
+    with mock.patch.dict(os.environ, environment):
+      yield
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+    compilation_cache_lib.reset_cache()
 
 
 def make_batches(size=8, seed=0, count=64):
@@ -131,3 +163,58 @@ def fit(workdir, *, task=None, batches=None, initial=None, **changes):
   )
   writer.close()
   return result
+
+
+class Wrapped(grain.DatasetIterator):
+  """Batches that do something more at every call."""
+
+  def __init__(self, batches):
+    super().__init__()
+    self.batches = batches
+    self.count = 0
+
+  def change(self, count, batch):
+    raise NotImplementedError
+
+  def __next__(self):
+    batch = self.change(self.count, next(self.batches))
+    self.count += 1
+    return batch
+
+  def get_state(self):
+    return self.batches.get_state()
+
+  def set_state(self, state):
+    self.batches.set_state(state)
+
+
+class Stopping(Wrapped):
+  """Batches that interrupt the program."""
+
+  def __init__(self, batches, step):
+    super().__init__(batches)
+    self.step = step
+
+  def change(self, count, batch):
+    if count == self.step:
+      raise KeyboardInterrupt
+    return batch
+
+
+class Killing(Stopping):
+  """Batches that end the process as kill -9 does."""
+
+  def change(self, count, batch):
+    if count == self.step:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return batch
+
+
+def kill_at_step(workdir, step):
+  fit(workdir, batches=Killing(make_batches(), step))
+
+
+def kill_while_saving(workdir):
+  # The files are there, the manifest is not, the name is not the last.
+  checkpoints._seal = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+  fit(workdir)
