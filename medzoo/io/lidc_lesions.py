@@ -280,12 +280,11 @@ def nominal_grid(
   # Positions that are one but for rounding leave gaps that are no spacing.
   gaps = np.diff(heights)
   gaps = gaps[gaps > 0.1]
-  spacing = 1.0
+  span, spacing = heights[-1] - heights[0], 1.0
   if len(gaps):
-    span = heights[-1] - heights[0]
     spacing = span / round(span / gaps.min())
   slices = {uid: round((at - heights[0]) / spacing) for uid, at in z.items()}
-  depth = max(slices.values()) + 1
+  depth = round(span / spacing) + 1
   nothing = np.broadcast_to(
     np.int16(0), (depth, _NOMINAL_MATRIX, _NOMINAL_MATRIX)
   )
