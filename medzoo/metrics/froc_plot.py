@@ -58,7 +58,9 @@ def png(lines: Sequence[Line], dpi: int = 160) -> bytes:
       froc.BAND_FPS, sampled, style, color=colour, lw=width, label=line.label
     )
     marked = np.interp(froc.RATES, line.fps, line.sensitivity)
-    axes.plot(froc.RATES, marked, 'o', color=colour, ms=3.5)
+    axes.plot(
+      froc.RATES, marked, 'o', color=colour, ms=3.5, clip_on=False, zorder=3
+    )
   _label(axes)
   return to_png(figure, dpi)
 
@@ -83,4 +85,5 @@ def _label(axes) -> None:
   axes.set_ylabel('Sensitivity')
   axes.grid(color='#d4d4d8', lw=0.6)
   axes.spines[['top', 'right']].set_visible(False)
-  axes.legend(loc='lower right', frameon=False)
+  # Above the axes: inside, some curve or band always runs through it.
+  axes.figure.legend(loc='outside upper center', ncols=2, frameon=False)

@@ -60,12 +60,15 @@ _LABELS = {
     is_share=False,
   ),
 } | {
-  f'sensitivity_at_{rate}': Label(
-    f'Sensitivity at {text}',
-    f'Share of the nodules found when the threshold lets {text} false positive'
-    f'{"s" if rate in ("2", "4", "8") else ""} per scan through.',
-  )
+  f'sensitivity_at_{rate}': Label(f'Sensitivity at {text} FP per scan')
   for rate, text in _RATES.items()
+}
+
+# Words of the code that reading letter by letter would spoil.
+_NAMES = {
+  'laplacian_of_gaussian': 'Laplacian of Gaussian',
+  'params': 'Parameters',
+  'jax': 'JAX',
 }
 
 
@@ -78,6 +81,8 @@ def of(metric: str) -> Label:
 
 def plain(name: str) -> str:
   """Turns a name of the code into words: 'train_seconds' to 'Train seconds'."""
+  if name in _NAMES:
+    return _NAMES[name]
   words = name.replace('_', ' ').strip()
   return words[:1].upper() + words[1:]
 
