@@ -69,7 +69,7 @@ def parse(
     return builder.document()
   except Refused as error:
     line = parser.CurrentLineNumber
-    raise type(error)(f'{name}, line {line}: {error}') from None
+    raise type(error)(f'{name}:{line}: {error}') from None
   # The other two are Python's own, about encodings that it lacks.
   except (expat.ExpatError, LookupError, ValueError) as error:
     raise Refused(f'{name}: found broken XML: {error}') from None

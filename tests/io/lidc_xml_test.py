@@ -125,7 +125,7 @@ class ParseTest(parameterized.TestCase):
     path = pathlib.Path(self.create_tempdir().full_path) / 'a.xml'
     path.write_text(messages.ct('\n' + messages.nodule()))
     with self.assertRaisesRegex(
-      lidc_xml.Refused, r'a\.xml, line 5: found a nodule without roi'
+      lidc_xml.Refused, r'a\.xml:5: found a nodule without roi'
     ):
       lidc_xml.parse(path)
 
