@@ -113,13 +113,8 @@ def read_index(
     By split, an entry for every record in order, as `index.json` holds it.
   """
   builder = tfds.builder_from_directory(directory)
-  wanted = ('series', 'group', *_FINDINGS)
-  decoders = tfds.decode.PartialDecoding({name: True for name in wanted})
   return {
-    name: [
-      _index_entry(record)
-      for record in builder.as_data_source(name, decoders=decoders)
-    ]
+    name: [_index_entry(record) for record in builder.as_data_source(name)]
     for name in builder.info.splits
   }
 

@@ -1,0 +1,229 @@
+"""What all builders of scans have in common.
+
+A builder lists its cases from names and headers, then a pure function reads
+one case at a time; worker processes map it here, Apache Beam elsewhere.
+"""
+
+import abc
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from datasets import cases
+from datasets import progress
+from medzoo.data import sources
+
+REPORT_FILE = 'build_report.json'
+
+
+@dataclasses.dataclass(eq=False)
+class Config(tfds.core.BuilderConfig):
+  """The options of every builder of scans.
+
+  Attributes:
+    workers: processes that read cases; the dataset does not depend on it.
+  """
+
+  workers: int = 1
+
+
+class CaseBuilder(
+  tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=True
+):
+  """A dataset of scans with what was found in them.
+
+  Attributes:
+    read: the pure function from a listed case to the record's key and values;
+      raises `cases.LeftOut` where the case cannot be part of the dataset.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': 'First version.'}
+
+  read: Callable[[Any], cases.Example]
+  _on_beam = False
+
+  @abc.abstractmethod
+  def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
+    """Lists the cases of every split without reading voxels.
+
+    Args:
+      manual_dir: the root of the raw files.
+
+    Returns:
+      What to read, and what not.
+
+    Raises:
+      ValueError: the files are not in the layout that the builder reads.
+    """
+
+  @classmethod
+  def raw_files(
+    cls, manual_dir: pathlib.Path, config: Config
+  ) -> Iterable[pathlib.Path]:
+    """Returns every file that the dataset may depend on."""
+    del config
+    return walk(manual_dir)
+
+  def extra_features(self) -> dict[str, tfds.features.FeatureConnector]:
+    """Returns the features that only this dataset has."""
+    return {}
+
+  def write_tables(
+    self, directory: pathlib.Path, entries: Sequence[dict[str, Any]]
+  ) -> None:
+    """Writes files beside the records; `entries` are those of the index."""
+    del directory, entries
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return self.dataset_info_from_configs(
+      features=cases.features(self.extra_features())
+    )
+
+  def _download_and_prepare(
+    self,
+    dl_manager: tfds.download.DownloadManager,
+    download_config: tfds.download.DownloadConfig,
+  ) -> None:
+    self._on_beam = bool(
+      download_config.beam_runner or download_config.beam_options
+    )
+    super()._download_and_prepare(dl_manager, download_config)
+
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Any]:
+    root = pathlib.Path(dl_manager.manual_dir)
+    self._listing = self.list_cases(root)
+    self._left_out = list(self._listing.left_out)
+    splits = {name: x for name, x in self._listing.splits.items() if x}
+    if not splits:
+      why = describe(self._left_out)
+      raise ValueError(f'{root}: found no case that can be used; {why}')
+    return {name: self._generate_examples(name, splits[name]) for name in splits}
+
+  def _generate_examples(self, split: str, listed: Sequence[Any]) -> Any:
+    read = type(self).read
+    if self._on_beam:
+      beam = tfds.core.lazy_imports.apache_beam
+      return beam.Create(listed) | beam.FlatMap(_read_or_nothing, read)
+    return self._generate_here(split, listed, read)
+
+  def _generate_here(
+    self, split: str, listed: Sequence[Any], read: Callable
+  ) -> Iterator[cases.Example]:
+    results = _map(read, listed, self.builder_config.workers)
+    title = f'{self.name}, {split}'
+    failed = []
+    for result in progress.track(results, title, len(listed)):
+      if isinstance(result, cases.LeftOut):
+        failed.append(result)
+      else:
+        yield result
+    self._left_out.extend(failed)
+    if len(failed) == len(listed):
+      raise ValueError(
+        f'{title}: none of {len(listed)} cases can be used; {describe(failed)}'
+      )
+
+  def _post_download_and_prepare_hook(self) -> None:
+    directory = pathlib.Path(self.data_path)
+    index = sources.read_index(directory)
+    entries = [entry for split in index.values() for entry in split]
+    (directory / sources.INDEX_FILE).write_text(json.dumps(index))
+    self.write_tables(directory, entries)
+    (directory / REPORT_FILE).write_text(
+      json.dumps(self._report(index), indent=1)
+    )
+
+  def _report(self, index: dict[str, Any]) -> dict[str, Any]:
+    notes = list(self._listing.notes)
+    listed = sum(map(len, self._listing.splits.values()))
+    read = sum(map(len, index.values()))
+    unread = listed - read - len(self._left_out) + len(self._listing.left_out)
+    if unread:
+      notes.append(f'{unread} cases failed on Beam; its log says why')
+    return {
+      'dataset': self.info.full_name,
+      'splits': {name: _count(entries) for name, entries in index.items()},
+      'left_out': count_codes(self._left_out),
+      'left_out_cases': [
+        {'series': x.series, 'code': x.code, 'detail': x.detail}
+        for x in self._left_out
+      ],
+      'notes': notes,
+    }
+
+
+def walk(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Lists the files under a folder, except hidden ones, by name."""
+  return sorted(
+    path
+    for path in folder.rglob('*')
+    if not any(x.startswith('.') for x in path.relative_to(folder).parts)
+    and path.is_file()
+  )
+
+
+def count_codes(left_out: Iterable[cases.LeftOut]) -> dict[str, int]:
+  """Counts cases by the code that says why they were left out."""
+  return dict(collections.Counter(x.code for x in left_out).most_common())
+
+
+def describe(left_out: Iterable[cases.LeftOut]) -> str:
+  """Says in a line what was left out and why."""
+  counts = count_codes(left_out)
+  if not counts:
+    return 'left out: nothing'
+  return 'left out: ' + ', '.join(f'{n} {code}' for code, n in counts.items())
+
+
+def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
+  return {
+    'cases': len(entries),
+    'groups': len({entry['group'] for entry in entries}),
+    'lesions': sum(len(entry['lesions']) for entry in entries),
+    'excluded': sum(len(entry['excluded']) for entry in entries),
+  }
+
+
+def _map(
+  read: Callable[[Any], cases.Example], listed: Sequence[Any], workers: int
+) -> Iterator[cases.Example | cases.LeftOut]:
+  """Reads cases in their order, one more at a time than there are workers."""
+  if workers == 1:
+    yield from (_read(case, read) for case in listed)
+    return
+  waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+  # Forking a process in which JAX runs threads may hang it.
+  context = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    for case in listed:
+      if len(waiting) > workers:
+        yield waiting.popleft().result()
+      waiting.append(pool.submit(_read, case, read))
+    while waiting:
+      yield waiting.popleft().result()
+
+
+def _read(
+  case: Any, read: Callable[[Any], cases.Example]
+) -> cases.Example | cases.LeftOut:
+  try:
+    return read(case)
+  except cases.LeftOut as error:
+    return error
+
+
+def _read_or_nothing(
+  case: Any, read: Callable[[Any], cases.Example]
+) -> list[cases.Example]:
+  result = _read(case, read)
+  return [] if isinstance(result, cases.LeftOut) else [result]

@@ -1,0 +1,1 @@
+"""LIDC-IDRI: chest CT as DICOM with the XML of up to four readers."""

@@ -1,0 +1,1 @@
+"""NODE21's cubes of 1 mm voxels round nodules of LUNA16, with masks."""
