@@ -21,11 +21,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from medzoo import models
 from medzoo.models import blocks
 from medzoo.ops import conv
 
 RECEPTIVE_FIELD = (15, 30, 30)
 STRIDE = (1, 2, 2)
+FACTS = models.Facts(
+  task='finds candidate nodules in CT',
+  input_shape=(15, 30, 30, 1),
+  weights='those that experiments/nodule3d.py trains; none are shipped',
+)
 # Of C1 to C4; C5 is 1x1x1. The pooling of 1x2x2 follows C1.
 _KERNELS = ((4, 5, 5), (4, 5, 5), (5, 5, 5), (5, 5, 5))
 _POOL = (1, 2, 2)

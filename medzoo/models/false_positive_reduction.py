@@ -20,8 +20,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from medzoo import models
 from medzoo.models import blocks
 
+FACTS = models.Facts(
+  task='tells nodules from their likes in CT',
+  input_shape=(25, 60, 60, 1),
+  weights='those that experiments/nodule3d.py trains; none are shipped',
+)
 # Of C1 to C4; C5 is 3x3x3 with stride 2. The pooling of 1x2x2 follows C1.
 _KERNELS = ((4, 5, 5), (4, 5, 5), (5, 5, 5), (3, 3, 3))
 

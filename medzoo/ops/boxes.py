@@ -1,0 +1,43 @@
+"""Axis-aligned boxes, in two or three dimensions, on numpy and jnp alike.
+
+Boxes are corners in array order, (y0, x0, y1, x1) or
+(z0, y0, x0, z1, y1, x1), half-open, in voxels.
+"""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_Array = np.ndarray | Array
+
+
+def size(boxes: Float[_Array, '*n r2']) -> Float[_Array, '*n']:
+  """Returns the area or volume of boxes; 0 where a box is inside out."""
+  rank = boxes.shape[-1] // 2
+  sides = boxes[..., rank:] - boxes[..., :rank]
+  return _namespace(boxes).maximum(sides, 0).prod(-1)
+
+
+def iou(
+  a: Float[_Array, 'n r2'], b: Float[_Array, 'm r2']
+) -> Float[_Array, 'n m']:
+  """Returns the intersection over union of every pair, in [0, 1].
+
+  Two boxes without any extent have an IoU of 0.
+  """
+  xp = _namespace(a, b)
+  rank = a.shape[-1] // 2
+  low = xp.maximum(a[:, None, :rank], b[None, :, :rank])
+  high = xp.minimum(a[:, None, rank:], b[None, :, rank:])
+  shared = size(xp.concatenate([low, high], -1))
+  union = size(a)[:, None] + size(b)[None] - shared
+  # Under a tiny union the quotient is 0 anyway, as shared is.
+  return shared / xp.maximum(union, xp.finfo(shared.dtype).tiny)
+
+
+def _namespace(*arrays: _Array) -> types.ModuleType:
+  is_jax = any(isinstance(array, jax.Array) for array in arrays)
+  return jnp if is_jax else np
