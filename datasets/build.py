@@ -195,9 +195,9 @@ def _writable(folder: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes from building the same dataset meanwhile."""
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / '.lock').open('w') as file:
+  """Keeps other processes from making the same folder meanwhile."""
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with folder.with_name(f'.{folder.name}.lock').open('w') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
@@ -208,19 +208,29 @@ def _build(
   root: pathlib.Path,
   final: pathlib.Path,
 ) -> None:
-  partial = final.parent / 'incomplete'
-  # What an interrupted build left is not to be trusted.
-  shutil.rmtree(partial, ignore_errors=True)
   progress.say(f'{builder_class.name}: building from {root}')
-  with _quiet():
+  with _partial_folder(final.parent) as partial, _quiet():
     builder = builder_class(
       data_dir=partial, config=config, file_format='array_record'
     )
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(manual_dir=root)
     )
-  pathlib.Path(builder.data_path).rename(final)
-  shutil.rmtree(partial)
+    final.parent.mkdir(exist_ok=True)
+    pathlib.Path(builder.data_path).rename(final)
+
+
+@contextlib.contextmanager
+def _partial_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Makes a folder that is gone afterwards, beside the one given."""
+  partial = folder.with_name(f'.{folder.name}.incomplete')
+  # What a killed process left is not to be trusted.
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir()
+  try:
+    yield partial
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager

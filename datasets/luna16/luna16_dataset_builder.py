@@ -109,6 +109,11 @@ class Builder(builders.CaseBuilder):
       left_out: Sequence[cases.LeftOut] = ()
     else:
       found, left_out = self._divide_dicom(manual_dir, files, make)
+      if not found and not left_out:
+        raise ValueError(
+          f'{manual_dir}: found neither subset0 to subset9 with .mhd files nor'
+          ' DICOM series'
+        )
     notes.extend(_check_names(manual_dir, found, lesions))
     return cases.Listing(found, tuple(left_out), tuple(notes))
 
