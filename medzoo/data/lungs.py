@@ -20,6 +20,7 @@ _CLOSING_GRID_MM = 4.0
 # Bowel and stomach hold nothing but gas, a lung more, even an emphysematous
 # one.
 _GAS_HU = -970.0
+_OUTSIDE_HU = -940.0
 _TRACHEA_HU = -930.0
 _SMALLEST_LUNGS_ML = 50.0
 _SMALLEST_SHARE = 0.02
@@ -78,7 +79,8 @@ def body_mask(volume: types.Volume) -> np.ndarray:
     not volume.modality and coarse.min() < _TISSUE_HU
   )
   threshold = _TISSUE_HU if is_ct else _otsu(coarse)
-  body = _body(~_outside_air(coarse < threshold))
+  limit = _OUTSIDE_HU if is_ct else threshold
+  body = _body(~_outside(coarse, coarse < threshold, limit))
   return _enlarge(body if body.any() else ~body, volume.voxels.shape)
 
 
@@ -102,15 +104,16 @@ def lung_mask(volume: types.Volume) -> np.ndarray:
   """
   coarse, spacing = _thin_out(volume.voxels, volume.spacing, _GRID_MM)
   air = coarse < _TISSUE_HU
-  solid = ~_outside_air(air)
+  solid = ~_outside(coarse, air, _OUTSIDE_HU)
   body = _body(solid)
-  lungs = _lung_air(coarse, air & body, spacing)
+  inner = air & body
+  lungs = _lung_air(coarse, inner, spacing)
   if not lungs.any():
     raise NoLungs(
       f'{volume.series_uid or "volume"}: no lung; expected at least '
       f'{_SMALLEST_LUNGS_ML:.0f} ml of air inside the body'
     )
-  trachea = _trachea(coarse, lungs, spacing)
+  trachea = _trachea(coarse, inner, lungs, spacing)
   # Once more, to lose the crumbs of the trachea's wall.
   lungs = _lung_air(coarse, lungs & ~trachea, spacing)
   mask = _close(lungs, spacing) & solid & ~trachea
@@ -147,14 +150,22 @@ def _enlarge(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
   return mask
 
 
-def _outside_air(air: np.ndarray) -> np.ndarray:
-  """Marks the air that touches the rim of its slice."""
+def _outside(coarse: np.ndarray, air: np.ndarray, limit: float) -> np.ndarray:
+  """Marks the air round the patient: it touches the rim of its slice.
+
+  Lung may touch it too, where the field of view is narrow, but its mean is not
+  below `limit`.
+  """
   in_plane = np.zeros((3, 3, 3), bool)
   in_plane[1] = ndimage.generate_binary_structure(2, 1)
   label, count = ndimage.label(air, in_plane)
   outside = np.zeros(count + 1, bool)
   for rim in (label[:, 0], label[:, -1], label[:, :, 0], label[:, :, -1]):
     outside[rim] = True
+  flat = label.ravel()
+  size = np.bincount(flat, minlength=count + 1)
+  total = np.bincount(flat, coarse.ravel(), minlength=count + 1)
+  outside &= total < limit * size
   outside[0] = False
   return outside[label]
 
@@ -189,10 +200,13 @@ def _lung_air(
 
 
 def _trachea(
-  coarse: np.ndarray, lungs: np.ndarray, spacing: Sequence[float]
+  coarse: np.ndarray,
+  inner: np.ndarray,
+  lungs: np.ndarray,
+  spacing: Sequence[float],
 ) -> np.ndarray:
   """Marks trachea and main bronchi: the largest tube of gas in the middle."""
-  label, _ = ndimage.label(lungs & (coarse < _TRACHEA_HU))
+  label, _ = ndimage.label(inner & (coarse < _TRACHEA_HU))
   box = ndimage.find_objects(lungs.astype(np.uint8))[0]
   found, largest = (), 0
   for k, place in enumerate(ndimage.find_objects(label), 1):

@@ -16,11 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from medzoo import types
-from medzoo.data import lungs
+from medzoo.data import places
 from medzoo.data import volumes
-
-# LUNA16 gives a finding without a measured diameter one of 10 mm.
-_UNKNOWN_DIAMETER_MM = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +71,9 @@ def derive(
   cubes whose *centre* lies outside every lesion and every excluded finding
   plus a distance: random places of the search region, and hard ones that a
   detector took for lesions, surest first. A scan is given negatives in
-  proportion to its positives; one without lesions counts as having one. A case
-  with a lesion of unknown place (an image-level label) gives neither.
+  proportion to its lesions; one without any counts as having one. A lesion of
+  unknown place (an image-level label) gives no positive, and its case no
+  negative.
 
   Written are `cubes.npy` (n, D + 2m, H + 2m, W + 2m), float16 in [0, 1], and
   `table.npz` with a row for each: `labels` (0 for negatives), `offset` (z, y,
@@ -90,7 +88,7 @@ def derive(
     margin: what a cube has more on every side, voxels; one number or (z, y, x).
     window: intensity window, see `volumes.window`.
     spacing: grid of the cubes, (z, y, x) mm.
-    region: where random negatives lie, see `lungs.search_region`.
+    region: where random negatives lie, see `places.anywhere`.
     shifted: number of shifted copies of each lesion.
     shift_mm: largest shift along an axis, mm.
     random_per_positive: random negatives for each positive, copies included.
@@ -232,57 +230,45 @@ def _cut(
   uid = case.volume.series_uid
   rng = np.random.default_rng([spec.seed, zlib.crc32(uid.encode())])
   volume = volumes.resample(case.volume, spec.spacing)
-  centers, lesions, rows = _positives(case, volume, spec, rng)
-  candidates = hard.get(uid, np.zeros((0, 4)))
-  surest, anywhere = _negatives(case, volume, candidates, spec, rng)
-  kinds = ['hard'] * len(surest) + ['random'] * len(anywhere)
-  centers = np.concatenate([centers, surest, anywhere])
-  half = (np.array(spec.size) - 1) / 2
-  starts = np.round(centers - half).astype(int)
-  offset = np.zeros((len(centers), 3), np.float32)
-  offset[: len(lesions)] = (
-    lesions - (starts[: len(lesions)] + half)
-  ) * spec.spacing
-  zeros = np.zeros(len(kinds))
-  voxels = volumes.window(volume.voxels, spec.window)
+  lesions = _with_place(case.lesions)
+  copies = 1 + spec.shifted
+  index = places.lesion_index(lesions, volume)
+  shift = rng.uniform(-spec.shift_mm, spec.shift_mm, (len(index), copies, 3))
+  shift[:, 0] = 0
+  centers = (index[:, None] + shift / spec.spacing).reshape(-1, 3)
+  offset = np.repeat(index, copies, axis=0) - middles(centers, spec.size)
+  kinds = (['annotation'] + ['shifted'] * spec.shifted) * len(index)
+  found = {}
+  # A lesion of unknown place may be anywhere, so nowhere is surely free of it.
+  if len(lesions) == len(case.lesions):
+    candidates = hard.get(uid, np.zeros((0, 4)))
+    found = _negatives(case, volume, candidates, spec, rng)
+  centers = np.concatenate([centers, *found.values()])
+  kinds += [kind for kind, some in found.items() for _ in range(len(some))]
+  filled = np.zeros((len(centers), 5))
+  filled[: len(offset), 0] = np.repeat(lesions.labels, copies)
+  filled[: len(offset), 1] = np.repeat(lesions.diameters, copies)
+  filled[: len(offset), 2:] = offset * spec.spacing
   return _Cubes(
-    voxels=_crop(voxels, starts, spec.size),
+    voxels=crop(volumes.window(volume.voxels, spec.window), centers, spec.size),
     rows={
-      'labels': np.append(rows['label'], zeros).astype(np.int32),
-      'offset': offset,
-      'diameter': np.append(rows['diameter'], zeros).astype(np.float32),
-      'kind': np.array([*rows['kind'], *kinds], np.str_),
+      'labels': filled[:, 0].astype(np.int32),
+      'diameter': filled[:, 1].astype(np.float32),
+      'offset': filled[:, 2:].astype(np.float32),
+      'kind': np.array(kinds, np.str_),
       'series': np.array([uid] * len(centers), np.str_),
       'group': np.array([case.group] * len(centers), np.str_),
     },
   )
 
 
-def _positives(
-  case: types.Case, volume: types.Volume, spec: _Spec, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-  """Returns centres of cubes and of their lesions, index z, y, x, and rows."""
-  known = np.isfinite(case.lesions.centers).all(axis=-1)
-  index = volume.world_to_index(case.lesions.centers[known]).reshape(-1, 3)
-  last = np.array(volume.voxels.shape) - 1
-  # The new grid may end up to a voxel before the old one.
-  outside = ((index < -1) | (index > last + 1)).any(axis=1)
-  if outside.any():
-    raise ValueError(
-      f'{volume.series_uid}: lesion centre at voxel (z, y, x) '
-      f'{index[outside][0].round(1).tolist()} of the {spec.spacing} mm grid; '
-      f'expected inside {volume.voxels.shape}'
-    )
-  copies = 1 + spec.shifted
-  shift = rng.uniform(-spec.shift_mm, spec.shift_mm, (len(index), copies, 3))
-  shift[:, 0] = 0
-  places = index[:, None] + shift / np.array(spec.spacing)
-  rows = {
-    'label': np.repeat(case.lesions.labels[known], copies),
-    'diameter': np.repeat(case.lesions.diameters[known], copies),
-    'kind': (['annotation'] + ['shifted'] * spec.shifted) * len(index),
-  }
-  return places.reshape(-1, 3), np.repeat(index, copies, axis=0), rows
+def _with_place(findings: types.Findings) -> types.Findings:
+  """Keeps the findings whose place is known."""
+  centers = findings.centers.reshape(-1, 3)
+  known = np.isfinite(centers).all(axis=1)
+  return types.Findings(
+    centers[known], findings.diameters[known], findings.labels[known]
+  )
 
 
 def _negatives(
@@ -291,72 +277,23 @@ def _negatives(
   candidates: np.ndarray,
   spec: _Spec,
   rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns centres of hard and of random negatives, index z, y, x."""
-  if not np.isfinite(case.lesions.centers).all():
-    return np.zeros((0, 3)), np.zeros((0, 3))
+) -> dict[str, np.ndarray]:
+  """Returns centres of negatives by kind, index (z, y, x)."""
   positives = max(len(case.lesions), 1) * (1 + spec.shifted)
-  spheres = _findings(case, volume, spec.exclusion_mm)
-  order = np.argsort(-candidates[:, 3], kind='stable')
-  hard = volume.world_to_index(candidates[order, :3])
-  inside = ((hard >= 0) & (hard <= np.array(volume.voxels.shape) - 1)).all(1)
-  for center, radius in spheres:
-    inside &= (((hard - center) * spec.spacing) ** 2).sum(1) > radius**2
-  hard = hard[inside][: positives * spec.hard_per_positive]
-  wanted = positives * spec.random_per_positive
-  if not wanted:
-    return hard, np.zeros((0, 3))
-  mask = lungs.search_region(volume, spec.region)
-  if spec.inside:
-    mask = mask & _whole_patch(mask.shape, spec.shape)
-  for center, radius in spheres:
-    _erase(mask, center, radius, spec.spacing)
-  free = np.flatnonzero(mask)
-  chosen = rng.choice(free, min(wanted, len(free)), replace=False)
-  return hard, np.stack(np.unravel_index(chosen, mask.shape), axis=-1)
-
-
-def _findings(
-  case: types.Case, volume: types.Volume, exclusion_mm: float
-) -> list[tuple[np.ndarray, float]]:
-  """Returns centre, index z, y, x, and radius in mm of what negatives avoid."""
-  spheres = []
-  for findings in (case.lesions, case.excluded):
-    index = volume.world_to_index(findings.centers.reshape(-1, 3))
-    for center, diameter in zip(index, findings.diameters, strict=True):
-      # NaN and the -1 of LUNA16's tables both mean unknown.
-      known = diameter if diameter > 0 else _UNKNOWN_DIAMETER_MM
-      spheres.append((center, known / 2 + exclusion_mm))
-  return spheres
-
-
-def _erase(
-  mask: np.ndarray,
-  center: np.ndarray,
-  radius: float,
-  spacing: Sequence[float],
-) -> None:
-  """Clears a ball, radius and spacing in mm, centre as index z, y, x."""
-  reach = radius / np.array(spacing)
-  low = np.clip(np.floor(center - reach), 0, mask.shape).astype(int)
-  high = np.clip(np.ceil(center + reach) + 1, 0, mask.shape).astype(int)
-  axes = np.ogrid[tuple(map(slice, low, high))]
-  square = sum(
-    ((axis - c) * step) ** 2
-    for axis, c, step in zip(axes, center, spacing, strict=True)
-  )
-  mask[tuple(map(slice, low, high))] &= square > radius**2
-
-
-def _whole_patch(
-  volume_shape: Sequence[int], shape: Sequence[int]
-) -> np.ndarray:
-  """Marks the voxels round which a whole patch lies inside the volume."""
-  axes = []
-  for n, k in zip(volume_shape, shape, strict=True):
-    start = np.round(np.arange(n) - (k - 1) / 2)
-    axes.append((start >= 0) & (start + k <= n))
-  return axes[0][:, None, None] & axes[1][:, None] & axes[2]
+  spheres = places.forbidden(case, volume, spec.exclusion_mm)
+  return {
+    'hard': places.surest(
+      volume, candidates, spheres, positives * spec.hard_per_positive
+    ),
+    'random': places.anywhere(
+      volume,
+      spec.region,
+      spheres,
+      positives * spec.random_per_positive,
+      whole_shape=spec.shape if spec.inside else None,
+      rng=rng,
+    ),
+  }
 
 
 def _write(
