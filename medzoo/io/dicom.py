@@ -35,20 +35,19 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from medzoo import types
 from medzoo.io import dicom_geometry
-from medzoo.io import dicom_headers
 from medzoo.io import dicom_pixels
 from medzoo.io import dicom_report
 from medzoo.io import dicom_resample
 from medzoo.io import dicom_series
+from medzoo.io import dicom_types
 
-Refused = dicom_headers.Refused
+Refused = dicom_types.Refused
 Series = dicom_series.Series
 find_series = dicom_series.find_series
 choose = dicom_series.choose
@@ -157,7 +156,7 @@ def slice_index(series: Series) -> dict[str, int]:
   }
 
 
-def _check_format(slices: Sequence[dicom_headers.Slice]) -> None:
+def _check_format(slices: Sequence[dicom_types.Slice]) -> None:
   for plane in slices:
     problem = dicom_pixels.unknown_format(plane.file)
     if problem:
@@ -187,7 +186,7 @@ def _without_duplicates(
   return dataclasses.replace(pile, places=places), late
 
 
-def _check_same(a: dicom_headers.Slice, b: dicom_headers.Slice) -> None:
+def _check_same(a: dicom_types.Slice, b: dicom_types.Slice) -> None:
   same = dicom_geometry.same_place(a, b)
   if not same or not np.array_equal(_plane(a)[0], _plane(b)[0]):
     raise Refused(
@@ -205,20 +204,25 @@ def _regular(
   try:
     dicom_geometry.check_spacing(pile)
   except Refused as error:
-    asked = error.code in _RESAMPLED and 'resampled' in repair
-    if asked and dicom_resample.is_sound(pile):
+    if error.code not in _RESAMPLED:
+      raise
+    if not dicom_resample.is_sound(pile):
+      hint = 'a gap this wide is not filled on request either'
+    elif 'resampled' not in repair:
+      hint = "the repair 'resampled' would bring it onto a regular grid"
+    else:
       return False
-    raise
+    raise Refused(error.code, f'{error.detail}; {hint}') from None
   return True
 
 
-def _plane(plane: dicom_headers.Slice) -> tuple[np.ndarray, bool]:
+def _plane(plane: dicom_types.Slice) -> tuple[np.ndarray, bool]:
   _, pixels = next(dicom_pixels.decode(plane.file, [plane.frame]))
   return dicom_pixels.intensities(pixels, plane)
 
 
 def _planes(
-  slices: list[dicom_headers.Slice],
+  slices: list[dicom_types.Slice],
 ) -> Iterator[tuple[int, np.ndarray, bool]]:
   """Yields index, intensities and padding of slices, each file opened once."""
   order = sorted(
@@ -232,7 +236,7 @@ def _planes(
       yield i, *dicom_pixels.intensities(pixels, slices[i])
 
 
-def _fill(slices: list[dicom_headers.Slice], repairs: set[str]) -> np.ndarray:
+def _fill(slices: list[dicom_types.Slice], repairs: set[str]) -> np.ndarray:
   """Reads the slices into one array, (n, h, w) int16 or float32."""
   for plane in slices:
     problem = dicom_pixels.short(plane.file)

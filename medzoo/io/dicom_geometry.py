@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medzoo.io import dicom_headers
 from medzoo.io import dicom_pixels
+from medzoo.io import dicom_types
 
 # Direction cosines are written with six digits or so; 1e-3 is 0.06 degree.
 _SAME_DIRECTION = 1e-3
@@ -34,7 +34,7 @@ class Stack:
     spacing: distance of rows, then of columns, mm.
   """
 
-  places: list[list[dicom_headers.Slice]]
+  places: list[list[dicom_types.Slice]]
   positions: np.ndarray
   direction: np.ndarray
   spacing: tuple[float, float]
@@ -50,7 +50,7 @@ class Stack:
     return (self.positions - self.positions[0]) @ self.direction[:, :2]
 
 
-def stack(slices: Sequence[dicom_headers.Slice]) -> Stack:
+def stack(slices: Sequence[dicom_types.Slice]) -> Stack:
   """Orders slices that have one orientation and one shape.
 
   Args:
@@ -60,7 +60,7 @@ def stack(slices: Sequence[dicom_headers.Slice]) -> Stack:
     the stack; places may hold several slices, and lie anyhow along the normal.
 
   Raises:
-    dicom_headers.Refused: 'missing_geometry', 'mixed_orientation' or
+    dicom_types.Refused: 'missing_geometry', 'mixed_orientation' or
       'mixed_shape', or 'truncated_pixels' where a file ends inside the header.
   """
   for plane in slices:
@@ -93,13 +93,14 @@ def check_spacing(pile: Stack) -> None:
     pile: a stack with one slice at each place.
 
   Raises:
-    dicom_headers.Refused: 'too_few_slices', 'gantry_tilt', 'missing_slices'
+    dicom_types.Refused: 'too_few_slices', 'gantry_tilt', 'missing_slices'
       or 'uneven_spacing'.
   """
   number = len(pile.places)
   if number < 3:
-    raise dicom_headers.Refused(
-      'too_few_slices', f'{number} slice positions; a volume has 3 at least'
+    raise dicom_types.Refused(
+      'too_few_slices',
+      f'{number} positions of slices; a volume has 3',
     )
   _check_tilt(pile)
   gaps = np.diff(pile.heights)
@@ -109,14 +110,14 @@ def check_spacing(pile: Stack) -> None:
     f'gaps of {gaps.min():.3f} to {gaps.max():.3f} mm, median {median:.3f}'
   )
   if even.all() and times.max() > 1:
-    raise dicom_headers.Refused(
+    raise dicom_types.Refused(
       'missing_slices', f'{int(times.sum()) - len(gaps)} missing: {found}'
     )
   stray = _stray(pile) / median
   if not even.all():
-    raise dicom_headers.Refused('uneven_spacing', found)
+    raise dicom_types.Refused('uneven_spacing', found)
   if stray.max() > 0.5:
-    raise dicom_headers.Refused(
+    raise dicom_types.Refused(
       'uneven_spacing',
       f'slice {int(stray.argmax()) + 1} of {number} lies {stray.max():.1f} '
       'slices off the straight line',
@@ -135,13 +136,13 @@ def multiples(gaps: np.ndarray, median: float) -> tuple[np.ndarray, np.ndarray]:
   return times, np.abs(gaps - times * median) <= room
 
 
-def same_place(a: dicom_headers.Slice, b: dicom_headers.Slice) -> bool:
+def same_place(a: dicom_types.Slice, b: dicom_types.Slice) -> bool:
   """Whether two slices at one height also start at one point of the plane."""
   away = np.subtract(a.position, b.position)
   return float(np.abs(away).max()) <= 0.1 * min(a.spacing)
 
 
-def _check_geometry(plane: dicom_headers.Slice) -> None:
+def _check_geometry(plane: dicom_types.Slice) -> None:
   file = plane.file
   problem = None
   if not file.rows or not file.columns:
@@ -163,8 +164,8 @@ def _check_geometry(plane: dicom_headers.Slice) -> None:
   cut = file.offset is None
   if cut or (plane.frames != 1 and dicom_pixels.short(file)):
     problem = dicom_pixels.short(file)
-    raise dicom_headers.Refused('truncated_pixels', problem)
-  raise dicom_headers.Refused('missing_geometry', f'{file.name}: {problem}')
+    raise dicom_types.Refused('truncated_pixels', problem)
+  raise dicom_types.Refused('missing_geometry', f'{file.name}: {problem}')
 
 
 def _finite(numbers: tuple[float, ...] | None) -> bool:
@@ -177,28 +178,26 @@ def _orthonormal(orientation: tuple[float, ...]) -> bool:
 
 
 def _check_orientation(
-  plane: dicom_headers.Slice, first: dicom_headers.Slice
+  plane: dicom_types.Slice, first: dicom_types.Slice
 ) -> None:
   away = np.subtract(plane.orientation, first.orientation)
   if np.abs(away).max() > _SAME_DIRECTION:
-    raise dicom_headers.Refused(
+    raise dicom_types.Refused(
       'mixed_orientation',
       f'{plane.file.name} faces another way than {first.file.name}',
     )
 
 
-def _check_shape(
-  plane: dicom_headers.Slice, first: dicom_headers.Slice
-) -> None:
+def _check_shape(plane: dicom_types.Slice, first: dicom_types.Slice) -> None:
   mine = (plane.file.rows, plane.file.columns)
   other = (first.file.rows, first.file.columns)
   names = f'{plane.file.name} and {first.file.name}'
   if mine != other:
-    raise dicom_headers.Refused(
+    raise dicom_types.Refused(
       'mixed_shape', f'{names} have {mine} and {other} rows and columns'
     )
   if not np.allclose(plane.spacing, first.spacing, rtol=_SAME_SPACING, atol=0):
-    raise dicom_headers.Refused(
+    raise dicom_types.Refused(
       'mixed_shape',
       f'{names} have pixels of {plane.spacing} and {first.spacing} mm',
     )
@@ -222,7 +221,7 @@ def _check_tilt(pile: Stack) -> None:
     return
   tilt = pile.places[0][0].file.tilt
   tag = '' if tilt is None else f'; the tag says {tilt:g}'
-  raise dicom_headers.Refused(
+  raise dicom_types.Refused(
     'gantry_tilt',
     f'the stack leaves the normal by {math.degrees(math.atan(slant)):.2f} '
     f'degrees, {pixels.max():.1f} pixels over its length{tag}',

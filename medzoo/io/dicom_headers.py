@@ -1,18 +1,14 @@
-"""One quick pass over files: which are DICOM images, and what they declare.
+"""What one DICOM file declares about its image, parsed once and quickly.
 
-Files are known by their content, so names and extensions do not matter. Only
-the tags that reading needs are parsed, and the place of the pixel data is
-remembered, so that no file is parsed twice. Values that identify a person are
-never kept, except as a hash that says which scans belong together.
+Only the tags that reading needs are parsed, and the place of the pixel data is
+remembered, so that the file need not be parsed again. Values that identify a
+person are not kept, except as a hash that says which scans belong together.
 """
 
-import collections
 import contextlib
-import dataclasses
 import hashlib
 import io
 import logging
-import os
 import pathlib
 import struct
 import warnings
@@ -25,169 +21,39 @@ from pydicom import config
 from pydicom import datadict
 from pydicom import uid
 
-DEFLATED = '1.2.840.10008.1.2.1.99'
+from medzoo.io import dicom_types
 
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _UNDEFINED = 0xFFFFFFFF
 # The transfer syntax element of a deflated file, as it stands in the file.
-_DEFLATED_MARK = b'\x02\x00\x10\x00UI\x16\x00' + DEFLATED.encode()
+_DEFLATED_MARK = b'\x02\x00\x10\x00UI\x16\x00' + dicom_types.DEFLATED.encode()
 _MAX_INFLATED = 1 << 30
 
+_NAMES = """
+  BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel
+  PhotometricInterpretation Rows Columns NumberOfFrames ImageType Modality
+  SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID
+  PixelSpacing ImagePositionPatient ImageOrientationPatient RescaleSlope
+  RescaleIntercept PixelPaddingValue PixelPaddingRangeLimit
+  GantryDetectorTilt ModalityLUTSequence SharedFunctionalGroupsSequence
+  PerFrameFunctionalGroupsSequence
+"""
+# These stand within functional groups only.
+_MACROS = """
+  PlanePositionSequence PlaneOrientationSequence PixelMeasuresSequence
+  PixelValueTransformationSequence
+"""
+_HEADER = [datadict.tag_for_keyword(name) for name in _NAMES.split()]
 _TAGS = {
-  name: datadict.tag_for_keyword(name)
-  for name in (
-    'BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel '
-    'PhotometricInterpretation Rows Columns NumberOfFrames ImageType '
-    'Modality SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID '
-    'PatientID PixelSpacing ImagePositionPatient ImageOrientationPatient '
-    'RescaleSlope RescaleIntercept PixelPaddingValue PixelPaddingRangeLimit '
-    'GantryDetectorTilt ModalityLUTSequence PlanePositionSequence '
-    'PlaneOrientationSequence PixelMeasuresSequence '
-    'PixelValueTransformationSequence SharedFunctionalGroupsSequence '
-    'PerFrameFunctionalGroupsSequence'
-  ).split()
+  name: datadict.tag_for_keyword(name) for name in (_NAMES + _MACROS).split()
 }
-_MACROS = (
-  'PlanePositionSequence PlaneOrientationSequence PixelMeasuresSequence '
-  'PixelValueTransformationSequence'
-).split()
-_HEADER = [tag for name, tag in _TAGS.items() if name not in _MACROS]
 
 # Objects that travel with scans, may even hold pixels, and are no pictures.
-_NO_IMAGES = frozenset(
-  'SEG SR PR KO RTSTRUCT RTPLAN RTDOSE RTRECORD RTIMAGE REG FID RWV DOC '
-  'PLAN SMR TEXTUREMAP M3D AU ECG EPS HD'.split()
-)
-
-
-class Refused(ValueError):
-  """A series that cannot be read without guessing.
-
-  Attributes:
-    code: the reason, one of the names in `medzoo.io.dicom`.
-    detail: one line for a person: what was found, and where.
-  """
-
-  def __init__(self, code: str, detail: str):
-    super().__init__(f'{code}: {detail}')
-    self.code = code
-    self.detail = detail
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class File:
-  """What one DICOM image file declares.
-
-  Attributes:
-    path: where it is.
-    series_uid: SeriesInstanceUID, '' where missing.
-    sop_uid: SOPInstanceUID, '' where missing.
-    patient: hash of PatientID (of the study's or series' UID where empty).
-    modality: 'CT' or 'MR' say, '' where unknown.
-    syntax: transfer syntax UID, '' where the file does not say.
-    big_endian: whether numbers are stored with the high byte first.
-    rows: pixels down; 0 where missing, as for all counts here.
-    columns: pixels across.
-    frames: NumberOfFrames, 1 where missing.
-    samples: values per pixel.
-    photometric: PhotometricInterpretation.
-    allocated: bits of a pixel's container.
-    stored: bits of it that count.
-    high: the highest of them.
-    signed: whether stored values are two's complement.
-    padding: lowest and highest stored value that mean "no data", or None.
-    lookup: whether values pass through a table (ModalityLUTSequence).
-    localizer: whether ImageType says LOCALIZER.
-    tilt: GantryDetectorTilt in degrees, None where missing.
-    offset: where the value of PixelData starts, None where there is none.
-    length: its bytes; None if encapsulated.
-    available: bytes from there to the end of the file.
-  """
-
-  path: str
-  series_uid: str
-  sop_uid: str
-  patient: str
-  modality: str
-  syntax: str
-  big_endian: bool
-  rows: int
-  columns: int
-  frames: int
-  samples: int
-  photometric: str
-  allocated: int
-  stored: int
-  high: int
-  signed: bool
-  padding: tuple[int, int] | None
-  lookup: bool
-  localizer: bool
-  tilt: float | None
-  offset: int | None
-  length: int | None
-  available: int
-
-  @property
-  def name(self) -> str:
-    """The file's own name, for messages."""
-    return pathlib.Path(self.path).name
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Slice:
-  """One plane of an image file, and where it lies.
-
-  Attributes:
-    file: the file that holds it.
-    frame: its number in that file, from 0.
-    frames: 1, or how many planes this stands for where the file has several
-      and does not say where each lies.
-    position: world (x, y, z) of its first pixel in mm, None where unknown.
-    orientation: world directions of a row, then of a column; None likewise.
-    spacing: distance of rows, then of columns, mm; None likewise.
-    slope: factor of the stored values, None where it is no single number.
-    intercept: what is added then; None likewise.
-  """
-
-  file: File
-  frame: int
-  frames: int
-  position: tuple[float, ...] | None
-  orientation: tuple[float, ...] | None
-  spacing: tuple[float, ...] | None
-  slope: float | None
-  intercept: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Scan:
-  """Everything found under a path.
-
-  Attributes:
-    series: slices by SeriesInstanceUID, in the order of the file names.
-    skipped: path and kind of each file that is no DICOM image.
-  """
-
-  series: dict[str, list[Slice]]
-  skipped: tuple[tuple[str, str], ...]
-
-
-def scan(path: str | os.PathLike[str]) -> Scan:
-  """Reads the headers of the file `path`, or of all files under a folder."""
-  series: dict[str, list[Slice]] = collections.defaultdict(list)
-  skipped = []
-  with quiet():
-    for name in _files(os.fspath(path)):
-      try:
-        kind, slices = _read_header(name)
-      except OSError:
-        kind, slices = 'unreadable', []
-      if slices:
-        series[slices[0].file.series_uid].extend(slices)
-      else:
-        skipped.append((name, kind))
-  return Scan(dict(series), tuple(skipped))
+_KINDS = """
+  SEG SR PR KO RTSTRUCT RTPLAN RTDOSE RTRECORD RTIMAGE REG FID RWV DOC PLAN SMR
+  TEXTUREMAP M3D AU ECG EPS HD
+"""
+_NO_IMAGES = frozenset(_KINDS.split())
 
 
 def open_dataset(path: str) -> BinaryIO:
@@ -197,12 +63,12 @@ def open_dataset(path: str) -> BinaryIO:
     path: the file.
 
   Returns:
-    a stream in which `File.offset` holds.
+    a stream in which `dicom_types.File.offset` holds.
 
   Raises:
     zlib.error: the deflated part is broken or larger than 1 GiB.
   """
-  stream = pathlib.Path(path).open('rb')
+  stream = pathlib.Path(path).open('rb')  # noqa: SIM115 - the caller closes it
   head = stream.read(1024)
   if head[128:132] != b'DICM' or _DEFLATED_MARK not in head:
     stream.seek(0)
@@ -232,20 +98,16 @@ def quiet() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def _files(path: str) -> Iterator[str]:
-  if not os.path.isdir(path):  # noqa: PTH112
-    yield path
-    return
-  for folder, folders, names in os.walk(path):
-    folders.sort()
-    for name in sorted(names):
-      file = pathlib.Path(folder, name)
-      if file.is_file():  # neither a pipe nor a broken link
-        yield str(file)
+def read_header(path: str) -> tuple[str, list[dicom_types.Slice]]:
+  """Tells what a file is, by its content, and reads an image's header.
 
+  Args:
+    path: the file.
 
-def _read_header(path: str) -> tuple[str, list[Slice]]:
-  """Returns the kind of a file, and its slices if it is an image."""
+  Returns:
+    its kind: 'image', or 'SEG', 'DICOMDIR', 'no_image', 'not_dicom',
+    'unreadable' and so on; and the slices if it is an image.
+  """
   with pathlib.Path(path).open('rb') as stream:
     head = stream.read(132)
   if not _may_be_dicom(head):
@@ -258,8 +120,8 @@ def _read_header(path: str) -> tuple[str, list[Slice]]:
       return _describe(path, header, stream, head[128:132] == b'DICM')
   except OSError:
     raise
-  except Exception:  # noqa: BLE001 - a hostile file can break any parser
-    return 'unreadable', []
+  except Exception:  # a hostile file can break any parser anyhow
+    return 'unreadable' if head[128:132] == b'DICM' else 'not_dicom', []
 
 
 def _may_be_dicom(head: bytes) -> bool:
@@ -271,7 +133,7 @@ def _may_be_dicom(head: bytes) -> bool:
 
 def _describe(
   path: str, header: pydicom.Dataset, stream: BinaryIO, prefixed: bool
-) -> tuple[str, list[Slice]]:
+) -> tuple[str, list[dicom_types.Slice]]:
   meta = header.file_meta
   stored_as = str(meta.get('MediaStorageSOPClassUID', ''))
   if stored_as == uid.MediaStorageDirectoryStorage:
@@ -287,6 +149,8 @@ def _describe(
   if not named and not sized:
     return ('no_image' if prefixed else 'not_dicom'), []
   file = _file(path, header, stream, modality)
+  if file.offset is None and not file.series_uid:
+    return 'unreadable', []  # cut before it says what it belongs to
   return 'image', _slices(file, header)
 
 
@@ -299,11 +163,11 @@ def _modality(kind: str) -> str:
 
 def _file(
   path: str, header: pydicom.Dataset, stream: BinaryIO, modality: str
-) -> File:
+) -> dicom_types.File:
   implicit, little = header.original_encoding
   syntax = str(header.file_meta.get('TransferSyntaxUID', ''))
   if isinstance(stream, io.BytesIO):
-    syntax = DEFLATED
+    syntax = dicom_types.DEFLATED
   offset, length, available = _pixel_data(stream, implicit, little)
   allocated = _number(header, 'BitsAllocated')
   stored = _number(header, 'BitsStored') or allocated
@@ -314,7 +178,7 @@ def _file(
     or _text(header, 'SeriesInstanceUID')
   )
   types = _text(header, 'ImageType').upper().split('\\')
-  return File(
+  return dicom_types.File(
     path=path,
     series_uid=_text(header, 'SeriesInstanceUID'),
     sop_uid=_text(header, 'SOPInstanceUID'),
@@ -361,7 +225,9 @@ def _pixel_data(
   return start + size, None if length == _UNDEFINED else length, left
 
 
-def _slices(file: File, header: pydicom.Dataset) -> list[Slice]:
+def _slices(
+  file: dicom_types.File, header: pydicom.Dataset
+) -> list[dicom_types.Slice]:
   shared = _items(header, 'SharedFunctionalGroupsSequence')
   frames = _items(header, 'PerFrameFunctionalGroupsSequence')
   if not frames or len(frames) != file.frames:
@@ -374,8 +240,8 @@ def _slices(file: File, header: pydicom.Dataset) -> list[Slice]:
 
 
 def _slice(
-  file: File, frame: int, frames: int, levels: list[pydicom.Dataset]
-) -> Slice:
+  file: dicom_types.File, frame: int, frames: int, levels: list[pydicom.Dataset]
+) -> dicom_types.Slice:
   """Looks each value up in the frame, then in what all frames share."""
 
   def find(macro: str, name: str, count: int) -> tuple[float, ...] | None:
@@ -393,7 +259,7 @@ def _slice(
           return (_floats(item, name, 1) or (None,))[0]
     return default
 
-  return Slice(
+  return dicom_types.Slice(
     file=file,
     frame=frame,
     frames=frames,

@@ -1,23 +1,21 @@
 """Pixel data of DICOM images: from bytes to stored values to intensities.
 
-Native data are read at the place the header pass noted. Encapsulated frames
-are put together here and decoded by imagecodecs, whose decoders fill what a
-cut stream lacks with anything, so whether a stream is whole is checked first.
-Everything that is wrong with the pixels of a file is `truncated_pixels`;
-everything this module cannot decode is `unsupported_transfer_syntax`.
+Native data are read at the place that the header pass noted. Everything that
+is wrong with the pixels of a file is `truncated_pixels`; everything that is
+not decoded here is `unsupported_transfer_syntax`.
 """
 
 import struct
 import zlib
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-import imagecodecs
 import numpy as np
 from pydicom import uid
 
+from medzoo.io import dicom_frames
 from medzoo.io import dicom_headers
+from medzoo.io import dicom_types
 
 AIR = -1024
 
@@ -27,25 +25,19 @@ _NATIVE = frozenset(
     '1.2.840.10008.1.2',  # implicit little endian
     '1.2.840.10008.1.2.1',  # explicit little endian
     '1.2.840.10008.1.2.2',  # explicit big endian
-    dicom_headers.DEFLATED,
+    dicom_types.DEFLATED,
   ]
 )
-_JPEG = frozenset(
-  f'1.2.840.10008.1.2.4.{number}' for number in (50, 51, 53, 55, 57, 70)
+_SYNTAXES = (
+  _NATIVE
+  | dicom_frames.JPEG
+  | dicom_frames.JPEG_LS
+  | dicom_frames.JPEG_2000
+  | {dicom_frames.RLE}
 )
-_JPEG_LS = frozenset(['1.2.840.10008.1.2.4.80', '1.2.840.10008.1.2.4.81'])
-_JPEG_2000 = frozenset(['1.2.840.10008.1.2.4.90', '1.2.840.10008.1.2.4.91'])
-_RLE = '1.2.840.10008.1.2.5'
-_SYNTAXES = _NATIVE | _JPEG | _JPEG_LS | _JPEG_2000 | {_RLE}
-
-_ITEM = 0xE000FFFE
-_END = 0xE0DDFFFE
-_STARTS = (b'\xff\xd8', b'\xff\x4f\xff\x51')  # of JPEG, JPEG-LS and JPEG 2000
-# An image this small is decoded whatever its compressed size says.
-_SMALL = 1 << 24
 
 
-def unknown_syntax(file: dicom_headers.File) -> str | None:
+def unknown_syntax(file: dicom_types.File) -> str | None:
   """Says why a file's transfer syntax is not read, or None if it is."""
   if file.syntax not in _SYNTAXES:
     return f'{file.name} is in {uid.UID(file.syntax).name}'
@@ -54,7 +46,7 @@ def unknown_syntax(file: dicom_headers.File) -> str | None:
   return None
 
 
-def unknown_format(file: dicom_headers.File) -> str | None:
+def unknown_format(file: dicom_types.File) -> str | None:
   """Says why pixels of this kind are not read, or None if they are."""
   grey = file.photometric in ('MONOCHROME1', 'MONOCHROME2', '')
   if file.samples != 1 or not grey:
@@ -68,7 +60,7 @@ def unknown_format(file: dicom_headers.File) -> str | None:
   return None
 
 
-def short(file: dicom_headers.File) -> str | None:
+def short(file: dicom_types.File) -> str | None:
   """Says how the pixel data fall short of what the header claims, or None."""
   if file.offset is None:
     return f'{file.name} has no pixel data'
@@ -91,7 +83,7 @@ def short(file: dicom_headers.File) -> str | None:
 
 
 def decode(
-  file: dicom_headers.File, frames: Sequence[int]
+  file: dicom_types.File, frames: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
   """Decodes frames of one file.
 
@@ -104,30 +96,30 @@ def decode(
     unused bits are taken off.
 
   Raises:
-    dicom_headers.Refused: 'truncated_pixels'.
+    dicom_types.Refused: 'truncated_pixels'.
   """
   problem = short(file)
   if problem:
-    raise dicom_headers.Refused('truncated_pixels', problem)
+    raise dicom_types.Refused('truncated_pixels', problem)
   try:
     with dicom_headers.open_dataset(file.path) as stream:
       stream.seek(file.offset)
       if file.length is not None:
         yield from _native(stream, file, frames)
         return
-      pieces = _frames(*_fragments(stream), file)
+      pieces = dicom_frames.frames(*dicom_frames.fragments(stream), file)
     for frame in frames:
-      yield frame, _decompress(pieces[frame], file)
+      yield frame, dicom_frames.decompress(pieces[frame], file)
   except (ValueError, RuntimeError, zlib.error, struct.error) as error:
-    if isinstance(error, dicom_headers.Refused):
+    if isinstance(error, dicom_types.Refused):
       raise
-    raise dicom_headers.Refused(
+    raise dicom_types.Refused(
       'truncated_pixels', f'{file.name}: {_first_line(error)}'
     ) from error
 
 
 def intensities(
-  pixels: np.ndarray, plane: dicom_headers.Slice
+  pixels: np.ndarray, plane: dicom_types.Slice
 ) -> tuple[np.ndarray, bool]:
   """Turns container values into intensities, Hounsfield units in CT.
 
@@ -138,8 +130,16 @@ def intensities(
   Returns:
     (rows, columns) int32 (int64 for 32-bit pixels) where slope and intercept
     are whole, else float64; and whether padding was turned into air.
+
+  Raises:
+    dicom_types.Refused: 'truncated_pixels' where slope or intercept are no
+      usable numbers.
   """
   file = plane.file
+  if not _usable(plane):
+    raise dicom_types.Refused(
+      'truncated_pixels', f'{file.name} has no valid rescale slope, intercept'
+    )
   stored, container = _stored(pixels, file)
   if plane.slope.is_integer() and plane.intercept.is_integer():
     wide = file.allocated > 16 or abs(plane.slope) > 1 << 14
@@ -163,8 +163,15 @@ def intensities(
   return values, changed
 
 
+def _usable(plane: dicom_types.Slice) -> bool:
+  numbers = (plane.slope, plane.intercept)
+  if None in numbers or not np.isfinite(numbers).all():
+    return False
+  return plane.slope != 0 and max(map(abs, numbers)) < 1 << 31
+
+
 def _stored(
-  pixels: np.ndarray, file: dicom_headers.File
+  pixels: np.ndarray, file: dicom_types.File
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns stored values without unused bits, and with them."""
   bits = 8 * pixels.dtype.itemsize
@@ -183,7 +190,7 @@ def _stored(
 
 
 def _native(
-  stream: BinaryIO, file: dicom_headers.File, frames: Sequence[int]
+  stream: BinaryIO, file: dicom_types.File, frames: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
   size = file.rows * file.columns * file.allocated // 8
   order = '>' if file.big_endian else '<'
@@ -192,125 +199,6 @@ def _native(
     values = np.frombuffer(stream.read(size), f'{order}u{file.allocated // 8}')
     values = values.astype(values.dtype.newbyteorder('='), copy=False)
     yield frame, values.reshape(file.rows, file.columns)
-
-
-def _fragments(stream: BinaryIO) -> tuple[list[int], list[bytes], list[int]]:
-  """Reads an encapsulated value to its end.
-
-  Args:
-    stream: stands at the first item, the offset table.
-
-  Returns:
-    the offset table; the fragments; where each starts, counted as in it.
-
-  Raises:
-    ValueError: the file ends too soon.
-  """
-  items, starts = [], []
-  position = 0
-  while True:
-    head = stream.read(8)
-    if len(head) < 8:
-      raise ValueError('the file ends inside its pixel data')
-    tag, length = struct.unpack('<II', head)
-    if tag == _END:
-      break
-    data = stream.read(length) if tag == _ITEM else b''
-    if tag != _ITEM or len(data) < length:
-      raise ValueError('the file ends, or is broken, inside its pixel data')
-    items.append(data)
-    starts.append(position)
-    position += 8 + length
-  if len(items) < 2:
-    raise ValueError('the pixel data are empty')
-  table = list(struct.unpack(f'<{len(items[0]) // 4}I', items[0]))
-  return table, items[1:], [start - starts[1] for start in starts[1:]]
-
-
-def _frames(
-  table: list[int],
-  fragments: list[bytes],
-  starts: list[int],
-  file: dicom_headers.File,
-) -> list[bytes]:
-  """Puts the fragments of each frame together."""
-  if file.frames == 1:
-    return [b''.join(fragments)]
-  if len(fragments) == file.frames:
-    return fragments
-  if len(table) == file.frames and set(table) <= set(starts):
-    first = [starts.index(offset) for offset in table]
-  else:
-    first = [i for i, data in enumerate(fragments) if data.startswith(_STARTS)]
-  if len(first) != file.frames or first[0] or first != sorted(set(first)):
-    raise ValueError(
-      f'{len(fragments)} fragments do not make {file.frames} frames'
-    )
-  ends = [*first[1:], len(fragments)]
-  return [b''.join(fragments[a:b]) for a, b in zip(first, ends, strict=True)]
-
-
-def _decompress(data: bytes, file: dicom_headers.File) -> np.ndarray:
-  """Decodes one frame into the container type of its file."""
-  shape = (file.rows, file.columns)
-  claimed = _claimed_shape(data, file)
-  if claimed != shape:
-    raise ValueError(f'a frame of {claimed} pixels, {shape} declared')
-  if file.rows * file.columns > max(_SMALL, 1000 * len(data)):
-    raise ValueError(f'{len(data)} bytes cannot be {shape} pixels')
-  if file.syntax == _RLE:
-    container = np.dtype(f'<u{file.allocated // 8}')
-    raw = imagecodecs.dicomrle_decode(data, container)
-    if len(raw) < file.rows * file.columns * container.itemsize:
-      raise ValueError(f'{len(raw)} decoded bytes cannot be {shape} pixels')
-    pixels = np.frombuffer(raw, container, file.rows * file.columns)
-  elif file.syntax in _JPEG_2000:
-    pixels = imagecodecs.jpeg2k_decode(data)
-  elif file.syntax in _JPEG_LS:
-    pixels = imagecodecs.jpegls_decode(data)
-  else:
-    if not data.rstrip(b'\0\xff').endswith(b'\xff\xd9'):
-      raise ValueError('a JPEG frame that has no end')
-    pixels = imagecodecs.jpeg8_decode(data)
-  if pixels.size != file.rows * file.columns:
-    raise ValueError(f'a frame of {pixels.shape} values, {shape} declared')
-  return _contain(pixels.reshape(shape), file)
-
-
-def _contain(pixels: np.ndarray, file: dicom_headers.File) -> np.ndarray:
-  """Widens what a codec returned to the file's container, keeping bits."""
-  if 8 * pixels.dtype.itemsize > file.allocated:
-    raise ValueError(f'{pixels.dtype} pixels in {file.allocated} bits')
-  return pixels.astype(f'{pixels.dtype.kind}{file.allocated // 8}', copy=False)
-
-
-def _claimed_shape(
-  data: bytes, file: dicom_headers.File
-) -> tuple[int, int] | None:
-  """Reads rows and columns in a frame's own header, before any decoding."""
-  if file.syntax == _RLE:
-    return file.rows, file.columns  # RLE has none
-  if file.syntax in _JPEG_2000:
-    start = data.find(b'\xff\x4f\xff\x51')
-    if start < 0 or len(data) < start + 24:
-      return None
-    right, bottom, left, top = struct.unpack_from('>4I', data, start + 8)
-    return bottom - top, right - left
-  position = 2
-  while position + 9 <= len(data) and data[position] == 0xFF:
-    marker = data[position + 1]
-    # C4, C8 and CC of the frame range are tables; F7 is JPEG-LS's frame.
-    if (
-      marker == 0xF7
-      or 0xC0 <= marker <= 0xCF
-      and marker not in (0xC4, 0xC8, 0xCC)
-    ):
-      return struct.unpack_from('>HH', data, position + 5)
-    if marker == 0xFF:
-      position += 1  # a fill byte
-      continue
-    position += 2 + struct.unpack_from('>H', data, position + 2)[0]
-  return None
 
 
 def _first_line(error: Exception) -> str:

@@ -16,18 +16,19 @@ from pydicom import uid
 from medzoo import types
 from medzoo.io import dicom_headers
 from medzoo.io import dicom_series
+from medzoo.io import dicom_types
 
 # Technical, and of types that hold numbers or coded words.
-_TECHNICAL = (
-  'Modality ImageType PatientPosition SamplesPerPixel '
-  'PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated '
-  'BitsStored HighBit PixelRepresentation PixelPaddingValue '
-  'PixelPaddingRangeLimit RescaleSlope RescaleIntercept PixelSpacing '
-  'ImagerPixelSpacing ImagePositionPatient ImageOrientationPatient '
-  'SliceThickness SpacingBetweenSlices GantryDetectorTilt KVP '
-  'XRayTubeCurrent ExposureTime ReconstructionDiameter '
-  'LossyImageCompression LossyImageCompressionRatio'
-).split()
+_NAMES = """
+  Modality ImageType PatientPosition SamplesPerPixel PhotometricInterpretation
+  NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit
+  PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit RescaleSlope
+  RescaleIntercept PixelSpacing ImagerPixelSpacing ImagePositionPatient
+  ImageOrientationPatient SliceThickness SpacingBetweenSlices
+  GantryDetectorTilt KVP XRayTubeCurrent ExposureTime ReconstructionDiameter
+  LossyImageCompression LossyImageCompressionRatio
+"""
+_TECHNICAL = _NAMES.split()
 _GROUPS = ['SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence']
 _PLAIN = re.compile(r'[A-Z0-9_ .+-]{1,16}', re.IGNORECASE)
 
@@ -45,7 +46,7 @@ def headers(
     {'series': [tags by name, ...]}.
 
   Raises:
-    dicom_headers.Refused: 'not_dicom'.
+    dicom_types.Refused: 'not_dicom'.
   """
   found = dicom_series.find_series(path)
   if series is not None:
@@ -95,7 +96,7 @@ def text(volume: types.Volume, series: dicom_series.Series) -> str:
   return '\n'.join(lines)
 
 
-def _tags(file: dicom_headers.File) -> dict[str, Any]:
+def _tags(file: dicom_types.File) -> dict[str, Any]:
   wanted = [*_TECHNICAL, *_GROUPS]
   with dicom_headers.quiet(), dicom_headers.open_dataset(file.path) as stream:
     header = pydicom.dcmread(

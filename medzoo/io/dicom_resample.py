@@ -49,7 +49,10 @@ def resample(
   fill = voxels.min() if air is None else air
   output = np.empty(shape, voxels.dtype)
   for k, height in enumerate(wanted):
-    output[k] = _blend(voxels, heights, shifts, height, shape[1:], fill)
+    plane = _blend(voxels, heights, shifts, height, shape[1:])
+    if np.issubdtype(voxels.dtype, np.integer):
+      plane = np.rint(plane)
+    output[k] = np.where(np.isnan(plane), fill, plane)
   corner = pile.direction[:, :2] @ (low * pile.spacing)[::-1]
   return output, step, pile.positions[0] + corner
 
@@ -71,27 +74,24 @@ def _blend(
   shifts: np.ndarray,
   height: float,
   shape: tuple[int, int],
-  fill: float,
 ) -> np.ndarray:
-  """Returns the plane at `height`, (h', w') of the voxels' type."""
+  """Returns the plane at `height`, (h', w'), NaN where no data reach."""
   upper = int(np.clip(np.searchsorted(heights, height), 1, len(heights) - 1))
   lower = upper - 1
   share = (height - heights[lower]) / (heights[upper] - heights[lower])
   share = float(np.clip(share, 0, 1))
-  plane = np.zeros(shape, np.float64)
+  plane = np.zeros(shape)
   for index, weight in ((lower, 1 - share), (upper, share)):
     if weight > 1e-6:
-      plane += weight * _shift(voxels[index], shifts[index], shape, fill)
-  if np.issubdtype(voxels.dtype, np.integer):
-    plane = np.rint(plane)
-  return plane.astype(voxels.dtype)
+      plane += weight * _shift(voxels[index], shifts[index], shape)
+  return plane
 
 
 def _shift(
-  plane: np.ndarray, shift: np.ndarray, shape: tuple[int, int], fill: float
+  plane: np.ndarray, shift: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
   """Moves a plane by a fraction of pixels onto a wider one, bilinearly."""
-  canvas = np.full(shape, fill, np.float64)
+  canvas = np.full(shape, np.nan)
   whole = np.floor(shift + 1e-6).astype(int)
   canvas[
     whole[0] : whole[0] + plane.shape[0], whole[1] : whole[1] + plane.shape[1]
@@ -99,6 +99,6 @@ def _shift(
   for axis, part in enumerate(shift - whole):
     if part > 1e-6:
       before = np.roll(canvas, 1, axis)
-      np.moveaxis(before, axis, 0)[0] = fill
+      np.moveaxis(before, axis, 0)[0] = np.nan
       canvas = (1 - part) * canvas + part * before
   return canvas
