@@ -8,7 +8,7 @@ trained variables; `tune` picks its few settings on the training split.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
