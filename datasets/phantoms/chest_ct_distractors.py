@@ -1,0 +1,321 @@
+"""What looks like a nodule on a slice, or to a blob filter, and is none.
+
+All of it has the intensity and the size of nodules, but none is a compact
+solid lump: vessels that swell, wind or divide, plugged and thickened bronchi,
+scars, plaques on the pleura, cysts, and patches of fine mesh.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from datasets.phantoms import chest_ct_anatomy as anatomy
+from datasets.phantoms import chest_ct_nodules as nodules
+from datasets.phantoms import chest_ct_records as records
+from datasets.phantoms import chest_ct_trees as trees
+from datasets.phantoms import chest_ct_tubes as tubes
+
+
+@dataclasses.dataclass(frozen=True)
+class Distractor:
+  """One of them.
+
+  Attributes:
+    kind: its name.
+    center: (3,) in the patient, mm.
+    extent: its longest diameter, mm.
+    tissue: its cloud.
+    air: what is hollow in it.
+  """
+
+  kind: str
+  center: np.ndarray
+  extent: float
+  tissue: records.Points
+  air: records.Points
+
+
+def place_all(
+  body: anatomy.Body,
+  taken: list[nodules.Nodule],
+  rng: np.random.Generator,
+  count: int,
+  grain: float,
+) -> list[Distractor]:
+  """Draws a patient's distractors, clear of the nodules.
+
+  Args:
+    body: the patient.
+    taken: nodules to stay away from.
+    rng: draws them.
+    count: how many.
+    grain: distance of points, mm.
+  """
+  makers = {
+    'swelling': (_swelling, 0.2),
+    'winding': (_winding, 0.13),
+    'branching': (_branching, 0.2),
+    'bronchus': (_bronchus, 0.1),
+    'scar': (_scar, 0.13),
+    'plaque': (_plaque, 0.14),
+    'cyst': (_cyst, 0.05),
+    'mesh': (_mesh, 0.05),
+  }
+  names = list(makers)
+  shares = np.array([share for _, share in makers.values()])
+  found: list[Distractor] = []
+  for _ in range(4 * count):
+    if len(found) == count:
+      break
+    name = names[rng.choice(len(names), p=shares / shares.sum())]
+    made = makers[name][0](body, rng, grain)
+    gaps = [
+      np.linalg.norm(made.center - n.center) - 1.3 * n.radius for n in taken
+    ]
+    others = [np.linalg.norm(made.center - d.center) for d in found]
+    if min(gaps, default=np.inf) > 0.5 * made.extent + 4:
+      if min(others, default=np.inf) > 0.6 * made.extent + 4:
+        found.append(made)
+  return found
+
+
+def _make(
+  kind: str,
+  center: np.ndarray,
+  extent: float,
+  tissue: records.Points,
+  air: records.Points | None = None,
+) -> Distractor:
+  return Distractor(kind, center, extent, tissue, air or tubes.empty())
+
+
+def _inside(
+  body: anatomy.Body, rng: np.random.Generator, depth: float
+) -> np.ndarray:
+  for trial in range(8):
+    places = trees.spread(body, 100, depth * 0.8**trial, rng)
+    if len(places):
+      return places[0]
+  return trees.spread(body, 4000, 1.0, rng)[0]
+
+
+def _direction(rng: np.random.Generator) -> np.ndarray:
+  vector = rng.normal(size=3)
+  return vector / np.linalg.norm(vector)
+
+
+def _swelling(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """A piece of vessel that is thick in its middle."""
+  radius = rng.uniform(1.8, 4.2)
+  length = radius * rng.uniform(5.0, 7.5)
+  center = _inside(body, rng, 0.35 * length)
+  along = _direction(rng)
+  side, _ = tubes.frame(along)
+  bend = rng.uniform(0.0, 0.35) * length * side
+  half = 0.5 * length * along
+  controls = np.array([[center - half, center + bend, center + half]])
+  count = int(length / grain)
+  line, slope = tubes.curve(controls, count)
+  t = np.linspace(-1, 1, count)
+  size = np.maximum(radius * (1 - t**4), 0.7)
+  hu = _blood(body, rng)
+  middle = line[0][count // 2]
+  cloud = tubes.tube(line[0], slope[0] / count, size, hu, grain=grain)
+  return _make('swelling', middle, length, cloud)
+
+
+def _blood(body: anatomy.Body, rng: np.random.Generator) -> float:
+  return float(body.blood + rng.normal(0, 15.0))
+
+
+def _winding(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """A vessel coiled up within the space of a nodule."""
+  radius, size = rng.uniform(0.9, 1.7), rng.uniform(3.5, 6.5)
+  center = _inside(body, rng, size + 2)
+  t = np.arange(0, 1, 0.3 * grain / (2 * np.pi * size))
+  turns = rng.uniform(1.3, 2.2)
+  along = _direction(rng)
+  side, up = tubes.frame(along)
+  angle = 2 * np.pi * turns * t
+  wide = size * (0.75 + 0.25 * np.sin(5.3 * t * np.pi + rng.uniform(0, 6)))
+  line = center + (
+    (wide * np.cos(angle))[:, None] * side
+    + (wide * np.sin(angle))[:, None] * up
+    + (2.4 * size * (t - 0.5))[:, None] * along
+  )
+  # Its ends run on as plain vessels.
+  steps = np.gradient(line, axis=0)
+  cloud = tubes.tube(
+    line, steps, np.full(len(t), radius), _blood(body, rng), grain=grain
+  )
+  return _make('winding', center, 2 * size, cloud)
+
+
+def _branching(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """Where three to five thick branches meet; vessel or mucus."""
+  radius = rng.uniform(1.4, 3.2)
+  arms = int(rng.integers(3, 6))
+  center = _inside(body, rng, 4 * radius)
+  ways = np.stack([_direction(rng) for _ in range(arms)])
+  length = radius * rng.uniform(3.5, 6.0, arms)[:, None]
+  bend = np.stack([_direction(rng) for _ in range(arms)]) * 0.25 * length
+  start = np.repeat(center[None], arms, 0)
+  controls = np.stack(
+    [start, start + 0.5 * length * ways + bend, start + length * ways], 1
+  )
+  radii = np.stack(
+    [np.full(arms, radius), radius * rng.uniform(0.4, 0.9, arms)], 1
+  )
+  hu = _blood(body, rng) if rng.random() < 0.6 else rng.uniform(-40.0, 40.0)
+  cloud = tubes.bezier(controls, radii, hu, grain=grain)
+  return _make('branching', center, 2 * float(length.max()), cloud)
+
+
+def _bronchus(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """A widened bronchus with a thick wall."""
+  outer = rng.uniform(2.4, 4.5)
+  inner = outer * rng.uniform(0.35, 0.6)
+  length = outer * rng.uniform(4.0, 6.0)
+  center = _inside(body, rng, 0.5 * length)
+  along = _direction(rng)
+  side, _ = tubes.frame(along)
+  half = 0.5 * length * along
+  controls = np.array(
+    [[center - half, center + 0.2 * length * side, center + half]]
+  )
+  line, slope = tubes.curve(controls, int(length / grain))
+  size = np.full(len(line[0]), outer)
+  step = slope[0] / len(line[0])
+  wall = tubes.tube(
+    line[0],
+    step,
+    size,
+    rng.uniform(-60, 40),
+    inner=0.8 * inner / outer * size,
+    grain=grain,
+  )
+  air = tubes.tube(line[0], step, size * inner / outer, -930.0, grain=grain)
+  return _make('bronchus', line[0][len(line[0]) // 2], length, wall, air)
+
+
+def _sheet(
+  center: np.ndarray,
+  normal: np.ndarray,
+  half: tuple[float, float, float],
+  wave: float,
+  hu: float,
+  grain: float,
+  rng: np.random.Generator,
+) -> records.Points:
+  """Fills a wavy elliptical plate; half its (thickness, width, length)."""
+  side, up = tubes.frame(normal)
+  turn = rng.uniform(0, np.pi)
+  side, up = (
+    np.cos(turn) * side + np.sin(turn) * up,
+    np.cos(turn) * up - np.sin(turn) * side,
+  )
+  reach = np.array([half[0] + 0.5, half[1], half[2]])
+  local = tubes.fill(reach, grain, rng)
+  across = (local[:, 1] / half[1]) ** 2 + (local[:, 2] / half[2]) ** 2
+  thick = half[0] * np.sqrt(np.maximum(1 - across, 0))
+  kept = (abs(local[:, 0]) < thick) & (across < 1)
+  local = local[kept]
+  height = local[:, 0] + wave * np.sin(local[:, 2] * 2.5 / half[2])
+  places = (
+    center + height[:, None] * normal + local[:, 1:2] * side + local[:, 2:] * up
+  )
+  volume = np.full(len(places), grain**3, np.float32)
+  return records.Points(
+    places.astype(np.float32), volume, np.full(len(places), hu, np.float32)
+  )
+
+
+def _scar(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """One to three bands of scar through one place."""
+  center = _inside(body, rng, 5.0)
+  sheets, longest = [], 0.0
+  for _ in range(rng.integers(1, 4)):
+    half = (
+      rng.uniform(1.0, 2.2),
+      rng.uniform(4.0, 7.0),
+      rng.uniform(7.0, 13.0),
+    )
+    longest = max(longest, 2 * half[2])
+    sheets.append(
+      _sheet(
+        center,
+        _direction(rng),
+        half,
+        rng.uniform(0.5, 2.0),
+        rng.uniform(-80, 60),
+        grain,
+        rng,
+      )
+    )
+  return _make('scar', center, longest, tubes.join(*sheets))
+
+
+def _plaque(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """A flat thickening of the pleura."""
+  place, normal, level = nodules.wall(body, rng)
+  center = place - level * normal
+  half = (rng.uniform(2.5, 4.5), rng.uniform(7.0, 11.0), rng.uniform(9.0, 15.0))
+  hu = rng.uniform(-40, 80)
+  if rng.random() < 0.2:
+    hu = rng.uniform(200, 500)
+  cloud = _sheet(center, normal, half, 0.0, hu, grain, rng)
+  return _make('plaque', center, 2 * half[2], cloud)
+
+
+def _cyst(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """A bubble of air with a wall."""
+  radius = rng.uniform(4.0, 8.0)
+  center = _inside(body, rng, radius + 2)
+  wall = rng.uniform(1.0, 1.8)
+  local = tubes.fill(np.full(3, radius), grain, rng)
+  length = np.linalg.norm(local * [1.0, 1.0, rng.uniform(0.8, 1.2)], axis=1)
+  volume = np.float32(grain**3)
+  clouds = []
+  for kept, hu in (
+    ((length < radius) & (length > radius - wall), rng.uniform(-80, 20)),
+    (length < radius - wall, -970.0),
+  ):
+    places = (local[kept] + center).astype(np.float32)
+    clouds.append(
+      records.Points(
+        places, np.full(len(places), volume), np.full(len(places), hu)
+      )
+    )
+  return _make('cyst', center, 2 * radius, *clouds)
+
+
+def _mesh(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """A patch of thickened fine structure."""
+  size = rng.uniform(5.0, 9.0)
+  center = _inside(body, rng, size)
+  knots = center + size * rng.normal(0, 0.5, (45, 3))
+  other = knots[rng.permutation(len(knots))]
+  near = np.linalg.norm(knots - other, axis=1) < 1.4 * size
+  start, end = knots[near], other[near]
+  controls = np.stack(
+    [start, (start + end) / 2 + rng.normal(0, 1, start.shape), end], 1
+  )
+  radii = np.full((len(start), 2), rng.uniform(0.5, 0.9))
+  cloud = tubes.bezier(controls, radii, rng.uniform(-80, 40), grain=grain)
+  return _make('mesh', center, 2 * size, cloud)
