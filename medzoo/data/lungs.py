@@ -229,9 +229,13 @@ def _in_middle(place: Sequence[slice], box: Sequence[slice]) -> bool:
 def _close(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
   """Closes a mask with a ball and adds a rim, on a coarser grid still."""
   share, steps = _thin_out(mask, spacing, _CLOSING_GRID_MM)
-  near = ndimage.distance_transform_edt(share < 0.5, steps) <= _CLOSING_MM
+  # What the scan's border cuts is taken to go on as it is there.
+  reach = [int(np.ceil((_CLOSING_MM + _RIM_MM) / step)) for step in steps]
+  padded = np.pad(share >= 0.5, [(n, n) for n in reach], mode='edge')
+  near = ndimage.distance_transform_edt(~padded, steps) <= _CLOSING_MM
   depth = ndimage.distance_transform_edt(near, steps)
   closed = depth > _CLOSING_MM - _RIM_MM
+  closed = closed[tuple(slice(n, -n) for n in reach)]
   return _enlarge(closed, mask.shape) | mask
 
 

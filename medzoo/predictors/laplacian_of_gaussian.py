@@ -92,13 +92,14 @@ def predict(volume: types.Volume, *, settings: Settings) -> types.Detections:
     scans but are no probabilities. Within the radius of a surer one, and
     within 3 mm, none is kept.
   """
-  grid, mask = _searched(volume)
-  return _rank(_find(grid, mask, settings.ceiling_hu), grid, settings)
+  volume, mask = _searched(volume)
+  return _rank(_find(volume, mask, settings.ceiling_hu), volume, settings)
 
 
 def tune(
   cases: Sequence[types.Case],
   score: Callable[[Sequence[types.Case], Sequence[types.Detections]], float],
+  grid: Mapping[str, Sequence[float]] = GRID,
 ) -> Settings:
   """Chooses settings on training cases.
 
@@ -109,24 +110,31 @@ def tune(
     cases: scans of the training split.
     score: says how good detections are, one set a case, CPM say; higher is
       better.
+    grid: values to try of each setting; what it leaves out keeps its default.
 
   Returns:
-    The best combination of `GRID`, the first among equals.
+    The best combination, the first among equals.
   """
-  found = {ceiling: [] for ceiling in GRID['ceiling_hu']}
-  grids = []
+  choices = [
+    Settings(**dict(zip(grid, values, strict=True)))
+    for values in itertools.product(*grid.values())
+  ]
+  found = {settings.ceiling_hu: [] for settings in choices}
+  volumes_at_1mm = []
   for index in range(len(cases)):
-    grid, mask = _searched(cases[index].volume)
+    volume, mask = _searched(cases[index].volume)
     for ceiling, blobs in found.items():
-      blobs.append(_find(grid, mask, ceiling))
+      blobs.append(_find(volume, mask, ceiling))
     # Only its place in the world is needed from here on.
-    grids.append(dataclasses.replace(grid, voxels=np.zeros((0, 0, 0))))
-  best, highest = Settings(), -np.inf
-  for values in itertools.product(*GRID.values()):
-    settings = Settings(**dict(zip(GRID, values, strict=True)))
+    empty = np.zeros((0, 0, 0), np.float32)
+    volumes_at_1mm.append(dataclasses.replace(volume, voxels=empty))
+  best, highest = choices[0], -np.inf
+  for settings in choices:
     detections = [
-      _rank(blobs, grid, settings)
-      for blobs, grid in zip(found[settings.ceiling_hu], grids, strict=True)
+      _rank(blobs, volume, settings)
+      for blobs, volume in zip(
+        found[settings.ceiling_hu], volumes_at_1mm, strict=True
+      )
     ]
     value = score(cases, detections)
     if value > highest:
@@ -136,23 +144,23 @@ def tune(
 
 def _searched(volume: types.Volume) -> tuple[types.Volume, np.ndarray]:
   """Returns the lungs' surroundings at 1 mm, and where in them to search."""
-  grid = volumes.resample(volume, (1.0, 1.0, 1.0))
-  mask = lungs.search_region(grid, 'lung')
+  volume = volumes.resample(volume, (1.0, 1.0, 1.0))
+  mask = lungs.search_region(volume, 'lung')
   box = ndimage.find_objects(mask.astype(np.uint8))[0]
   box = tuple(
     slice(max(b.start - _PAD_MM, 0), min(b.stop + _PAD_MM, n))
     for b, n in zip(box, mask.shape, strict=True)
   )
-  origin = grid.index_to_world(np.array([b.start for b in box]))
-  grid = dataclasses.replace(
-    grid, voxels=grid.voxels[box], origin=tuple(origin.tolist())
+  origin = volume.index_to_world(np.array([b.start for b in box]))
+  cut = dataclasses.replace(
+    volume, voxels=volume.voxels[box], origin=tuple(origin.tolist())
   )
-  return grid, mask[box]
+  return cut, mask[box]
 
 
-def _find(grid: types.Volume, mask: np.ndarray, ceiling_hu: float) -> _Blobs:
+def _find(volume: types.Volume, mask: np.ndarray, ceiling_hu: float) -> _Blobs:
   """Returns the local maxima of the Laplacian at each size."""
-  image = np.clip(grid.voxels, _FLOOR_HU, ceiling_hu)
+  image = np.clip(volume.voxels, _FLOOR_HU, ceiling_hu)
   image -= _FLOOR_HU
   image /= ceiling_hu - _FLOOR_HU
   blur = 0.0
@@ -214,7 +222,7 @@ def _roundness(image: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def _rank(
-  blobs: _Blobs, grid: types.Volume, settings: Settings
+  blobs: _Blobs, volume: types.Volume, settings: Settings
 ) -> types.Detections:
   """Scores blobs and keeps the surest of those that overlap."""
   sigma = blobs.diameter / _DIAMETER_PER_SIGMA
@@ -234,7 +242,7 @@ def _rank(
     if len(kept) == _MAX_DETECTIONS:
       break
   return types.Detections(
-    centers=grid.index_to_world(blobs.index[kept].reshape(-1, 3)),
+    centers=volume.index_to_world(blobs.index[kept].reshape(-1, 3)),
     diameters=blobs.diameter[kept],
     scores=scores[kept],
     labels=np.ones(len(kept), np.int32),
