@@ -1,8 +1,8 @@
 """Encapsulated pixel data: fragments put together and decompressed.
 
-imagecodecs does the decoding. Its JPEG decoder fills what a cut stream lacks
-with anything and says nothing, and any decoder believes the size that a frame
-claims, so both are checked before.
+imagecodecs does the decoding. Of a cut stream its JPEG decoder fills in what
+is missing without a word, its JPEG-LS decoder thinks for seconds, and every
+decoder believes the size that a frame claims; so these are checked before.
 """
 
 import struct
@@ -100,11 +100,11 @@ def decompress(data: bytes, file: dicom_types.File) -> np.ndarray:
     pixels = np.frombuffer(raw, container, file.rows * file.columns)
   elif file.syntax in JPEG_2000:
     pixels = imagecodecs.jpeg2k_decode(data)
+  elif not data.rstrip(b'\0\xff').endswith(b'\xff\xd9'):
+    raise ValueError('a JPEG frame that has no end')
   elif file.syntax in JPEG_LS:
     pixels = imagecodecs.jpegls_decode(data)
   else:
-    if not data.rstrip(b'\0\xff').endswith(b'\xff\xd9'):
-      raise ValueError('a JPEG frame that has no end')
     pixels = imagecodecs.jpeg8_decode(data)
   if pixels.size != file.rows * file.columns:
     raise ValueError(f'a frame of {pixels.shape} values, {shape} declared')

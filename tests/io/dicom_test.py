@@ -156,8 +156,8 @@ class ReadTest(_Folder):
       header.RescaleSlope = 12345
     header.save_as(paths[2])
     data = paths[2].read_bytes()
-    text = slope.encode().ljust(5) + b' '
-    paths[2].write_bytes(data.replace(b'12345 ', text))
+    text = slope.encode().ljust(8)
+    paths[2].write_bytes(data.replace(b'12345.0 ', text))
     self.refuse('truncated_pixels')
 
   @parameterized.parameters(
