@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 from absl.testing import absltest
 from absl.testing import parameterized
+from pydicom import encaps
 from pydicom import uid
 
 from medzoo.io import dicom
@@ -45,9 +46,7 @@ class _Folder(parameterized.TestCase):
     self.addCleanup(self._folder.cleanup)
     self.folder = pathlib.Path(self._folder.name)
     # Smooth enough that the lossy codecs stay close.
-    ramp = np.add.outer(
-      np.arange(4), np.add.outer(np.arange(16), np.arange(24))
-    )
+    z, y, x = np.mgrid[:4, :16, :24]
     self.stored = (3 * (x + y + z)).astype(np.int16)
 
   def write(self, stored, syntax, pieces=1):
@@ -179,9 +178,8 @@ class HostileTest(_Folder):
     for path in dicom_maker.series(self.folder, dicom_maker.pixels(4)):
       header = pydicom.dcmread(path)
       header.compress(uid.RLELossless, generate_instance_uid=False)
-      data = next(
-        pydicom.encaps.generate_frames(header.PixelData, number_of_frames=1)
-      )
+      frames = encaps.generate_frames(header.PixelData, number_of_frames=1)
+      data = next(frames)
       dicom_maker.encapsulated(header, [data[: len(data) * 2 // 3]])
       header.save_as(path)
     self.refuse('truncated_pixels')
