@@ -231,35 +231,41 @@ def _cut(
   rng = np.random.default_rng([spec.seed, zlib.crc32(uid.encode())])
   volume = volumes.resample(case.volume, spec.spacing)
   lesions = _with_place(case.lesions)
-  copies = 1 + spec.shifted
   index = places.lesion_index(lesions, volume)
-  shift = rng.uniform(-spec.shift_mm, spec.shift_mm, (len(index), copies, 3))
-  shift[:, 0] = 0
-  centers = (index[:, None] + shift / spec.spacing).reshape(-1, 3)
-  offset = np.repeat(index, copies, axis=0) - middles(centers, spec.size)
-  kinds = (['annotation'] + ['shifted'] * spec.shifted) * len(index)
-  found = {}
+  found = {'annotation': index, 'shifted': _shifted(index, spec, rng)}
+  lesion = np.arange(len(index))
+  owners = np.append(lesion, np.repeat(lesion, spec.shifted))
   # A lesion of unknown place may be anywhere, so nowhere is surely free of it.
   if len(lesions) == len(case.lesions):
     candidates = hard.get(uid, np.zeros((0, 4)))
-    found = _negatives(case, volume, candidates, spec, rng)
-  centers = np.concatenate([centers, *found.values()])
-  kinds += [kind for kind, some in found.items() for _ in range(len(some))]
-  filled = np.zeros((len(centers), 5))
-  filled[: len(offset), 0] = np.repeat(lesions.labels, copies)
-  filled[: len(offset), 1] = np.repeat(lesions.diameters, copies)
-  filled[: len(offset), 2:] = offset * spec.spacing
+    found |= _negatives(case, volume, candidates, spec, rng)
+  centers = np.concatenate(list(found.values()))
+  rows = np.zeros((len(centers), 5))
+  rows[: len(owners), 0] = lesions.labels[owners]
+  rows[: len(owners), 1] = lesions.diameters[owners]
+  offset = index[owners] - middles(centers[: len(owners)], spec.size)
+  rows[: len(owners), 2:] = offset * spec.spacing
+  voxels = volumes.window(volume.voxels, spec.window)
   return _Cubes(
-    voxels=crop(volumes.window(volume.voxels, spec.window), centers, spec.size),
+    voxels=crop(voxels, centers, spec.size),
     rows={
-      'labels': filled[:, 0].astype(np.int32),
-      'diameter': filled[:, 1].astype(np.float32),
-      'offset': filled[:, 2:].astype(np.float32),
-      'kind': np.array(kinds, np.str_),
-      'series': np.array([uid] * len(centers), np.str_),
-      'group': np.array([case.group] * len(centers), np.str_),
+      'labels': rows[:, 0].astype(np.int32),
+      'diameter': rows[:, 1].astype(np.float32),
+      'offset': rows[:, 2:].astype(np.float32),
+      'kind': np.repeat(list(found), [len(some) for some in found.values()]),
+      'series': np.full(len(centers), uid),
+      'group': np.full(len(centers), case.group),
     },
   )
+
+
+def _shifted(
+  index: np.ndarray, spec: _Spec, rng: np.random.Generator
+) -> np.ndarray:
+  """Returns the centres of the shifted copies, index (z, y, x)."""
+  centers = np.repeat(index, spec.shifted, axis=0)
+  shift = rng.uniform(-spec.shift_mm, spec.shift_mm, centers.shape)
+  return centers + shift / spec.spacing
 
 
 def _with_place(findings: types.Findings) -> types.Findings:

@@ -54,7 +54,7 @@ class PatchesTest(parameterized.TestCase):
     self.assertEqual(store[0]['image'].dtype, np.float16)
     self.assertSequenceEqual(
       store.kinds[:12].tolist(),
-      (['annotation'] + ['shifted'] * 4) * 2 + ['random'] * 2,
+      ['annotation'] * 2 + ['shifted'] * 8 + ['random'] * 2,
     )
     self.assertEqual(np.sum(table['series'] == 'b'), 15)
     self.assertSetEqual(
@@ -208,8 +208,8 @@ class PatchesTest(parameterized.TestCase):
       labels=[2, 3],
     )
     store, table = self._derive([case], shifted=1, random_per_positive=0)
-    self.assertSequenceEqual(store.labels.tolist(), [2, 2, 3, 3])
-    np.testing.assert_array_equal(table['diameter'], [np.nan, np.nan, 6, 6])
+    self.assertSequenceEqual(store.labels.tolist(), [2, 3, 2, 3])
+    np.testing.assert_array_equal(table['diameter'], [np.nan, 6, np.nan, 6])
 
   def test_lesion_of_unknown_place(self):
     case = phantom_cases.case('a', [(14, 30, 30)])
