@@ -7,7 +7,6 @@ steps, and ends with the same bits where the device computes the same bits.
 """
 
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from medzoo.train import devices
 from medzoo.train import memory
 from medzoo.train import optim
 from medzoo.train import progress
+from medzoo.train import record as record_lib
 from medzoo.train import state as state_lib
 from medzoo.train import step as step_lib
 from medzoo.train import writers
@@ -33,10 +33,6 @@ from medzoo.train import writers
 _STEPS_AHEAD = 2
 
 EvalBatches = Callable[[], Iterable[Mapping[str, np.ndarray]]]
-
-
-class Diverged(ValueError):
-  """A loss or a gradient is no longer a finite number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +73,7 @@ class FitResult:
     best_value: the selecting metric there; None without `select`.
     seconds: time of all runs that led here, compilation included.
     compile_seconds: of which compiling the training step.
-    peak_memory_mb: the most memory this process has held, whatever for.
+    peak_memory_mb: the most memory of these runs, see `memory.peak_mb`.
     history: rows by step of 'train' terms and 'validation' metrics.
   """
 
@@ -89,22 +85,6 @@ class FitResult:
   compile_seconds: float
   peak_memory_mb: float
   history: dict[str, list[dict[str, float]]]
-
-
-@dataclasses.dataclass
-class _Record:
-  """What survives a restart besides states: JSON values only."""
-
-  step: int = 0
-  best_step: int = 0
-  best_value: float | None = None
-  stale: int = 0
-  finished: bool = False
-  seconds: float = 0.0
-  compile_seconds: float = 0.0
-  peak_memory_mb: float = 0.0
-  train: list[dict[str, float]] = dataclasses.field(default_factory=list)
-  validation: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 def fit(
@@ -137,7 +117,7 @@ def fit(
 
   Raises:
     ValueError: a setting is wrong.
-    Diverged: a term is not finite.
+    record.Diverged: a term is not finite.
     checkpoints.CheckpointError: a checkpoint could not be written.
   """
   _check(settings, eval_batches)
@@ -167,7 +147,7 @@ def finished(
   extra = store.read_extra()
   if extra is None or not extra['finished']:
     return None
-  return _result(_Record(**extra), store.read_best())
+  return _result(record_lib.Record(**extra), store.read_best())
 
 
 class _Fit:
@@ -191,7 +171,7 @@ class _Fit:
     self.writer = writer
     self.mesh = mesh
     self.began = time.monotonic()
-    self.record = _Record()
+    self.record = record_lib.Record(stage)
     self.best: Any = None
     self.predict = step_lib.make_predict_step(task, mesh)
     # The best are kept as a copy: a step overwrites the state in place.
@@ -227,7 +207,7 @@ class _Fit:
       self.state = state_lib.create(*args, **options, initial=initial)
     else:
       self.state, self.best = restored.state, restored.best
-      self.record = _Record(**restored.extra)
+      self.record = record_lib.Record(**restored.extra)
       self.batch = None
       if not self.record.finished:
         self.writer.log(
@@ -306,18 +286,11 @@ class _Fit:
     """Writes the mean terms of the steps since the last row."""
     if not self.pending:
       return
-    rows = jax.device_get(self.pending)
-    first = self.record.step - len(rows) + 1
-    _check_finite(self.stage, first, rows)
-    means = {
-      name: float(np.mean([row[name] for row in rows], dtype=np.float64))
-      for name in sorted(rows[0])
-    }
+    terms = jax.device_get(self.pending)
     rate = float(self.schedule(self.record.step - 1))
-    row = {'step': self.record.step, **means, 'learning_rate': rate}
-    self.record.train.append(row)
+    row = self.record.add_terms(terms, rate)
     now = time.monotonic()
-    pace = len(rows) / max(now - self.row_time, 1e-9)
+    pace = len(terms) / max(now - self.row_time, 1e-9)
     self.pending, self.row_time = [], now
     self._scalars('train', {**row, 'steps_per_second': pace})
 
@@ -327,35 +300,21 @@ class _Fit:
     evaluator = self.task.evaluator()
     for batch in self.eval_batches():
       predictions = self.predict(self.state.variables, batch)
-      evaluator.update(_gather(batch), predictions)
-    metrics = {k: _number(v) for k, v in evaluator.compute().items()}
-    row = {'step': self.record.step, **metrics}
-    self.record.validation.append(row)
+      evaluator.update(devices.fetch(dict(batch)), predictions)
+    row = self.record.add_metrics(evaluator.compute())
     self._scalars('validation', row)
     if self.settings.select is not None:
-      self._select(metrics)
+      self._select(**self.settings.select)
     self.row_time = time.monotonic()
 
-  def _select(self, metrics: Mapping[str, float]) -> None:
-    select, record = self.settings.select, self.record
-    if select['metric'] not in metrics:
-      raise ValueError(
-        f'{self.stage}.select.metric: found {select["metric"]!r}, expected '
-        f'one of {", ".join(sorted(metrics))}'
-      )
-    value = metrics[select['metric']]
-    if _is_better(value, record.best_value, select['mode']):
-      record.best_step, record.best_value = record.step, value
-      record.stale = 0
+  def _select(self, metric: str, mode: str, patience: int | None) -> None:
+    record = self.record
+    if record.judge(metric, mode, patience):
       self.best = self.copy(self.state.variables)
-      return
-    record.stale += 1
-    patience = select['patience']
-    if patience is not None and record.stale >= patience:
-      record.finished = True
+    elif record.finished:
       self.writer.log(
-        f'{self.stage}: stopped early at step {record.step}, best '
-        f'{select["metric"]} {record.best_value} at step {record.best_step}'
+        f'{self.stage}: stopped early at step {record.step}, best {metric} '
+        f'{record.best_value} at step {record.best_step}'
       )
 
   def _save(self, batches: grain.DatasetIterator) -> None:
@@ -379,7 +338,7 @@ class _Fit:
     return f'loss {rows[-1]["loss"]:.4g}' if rows else ''
 
 
-def _result(record: _Record, variables: Any) -> FitResult:
+def _result(record: record_lib.Record, variables: Any) -> FitResult:
   return FitResult(
     variables=variables,
     steps=record.step,
@@ -413,32 +372,3 @@ def _check(settings: Settings, eval_batches: EvalBatches | None) -> None:
     raise ValueError(
       f'select.mode: found {select["mode"]!r}, expected max or min'
     )
-
-
-def _check_finite(
-  stage: str, first: int, rows: Sequence[Mapping[str, Any]]
-) -> None:
-  for i, row in enumerate(rows):
-    # The loss and what feeds it first: its gradient is a consequence.
-    for name in sorted(row, key=lambda name: (name == 'gradient_norm', name)):
-      if not np.isfinite(row[name]):
-        raise Diverged(
-          f'{stage}: {name} is {row[name]} at step {first + i}; try a lower '
-          'learning rate, or look for bad values in the data'
-        )
-
-
-def _number(value: float | None) -> float:
-  return math.nan if value is None else float(value)
-
-
-def _gather(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  return devices.fetch(dict(batch))
-
-
-def _is_better(value: float, best: float | None, mode: str) -> bool:
-  if math.isnan(value):
-    return False
-  if best is None:
-    return True
-  return value > best if mode == 'max' else value < best

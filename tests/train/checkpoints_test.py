@@ -143,12 +143,19 @@ class CheckpointsTest(absltest.TestCase):
 
   def test_what_a_killed_save_leaves_is_cleared(self):
     self._save(1)
-    for name in ('2.partial', '2.partial.orbax-checkpoint-tmp', '0.removed'):
-      (self.folder / name / 'deep').mkdir(parents=True)
+    for name in ('_write', '_seal', '_prune'):
+      owner = checkpoints if name == '_seal' else self.store
+      with (
+        mock.patch.object(owner, name, side_effect=KeyboardInterrupt),
+        self.assertRaises(KeyboardInterrupt),
+      ):
+        self._save(2)
+      whole = 2 if name == '_prune' else 1
+      self.assertEqual(self._restore().step, whole, name)
+    (self.folder / '0.removed').mkdir()
     (self.folder / 'reserved').write_bytes(b'0')
-    self.assertEqual(self._restore().step, 1)
-    self._save(2)
-    self.assertEqual({p.name for p in self.folder.iterdir()}, {'1', '2'})
+    self._save(3)
+    self.assertEqual({p.name for p in self.folder.iterdir()}, {'2', '3'})
 
   def test_same_step_again(self):
     self._save(1, 1)

@@ -1,6 +1,6 @@
-"""A tiny task with all that a real one has, and a way to fit it.
+"""A tiny task with all that a real one has, and ways to fit it.
 
-`Killing` batches end the process as kill -9 does, `python -c` runs them.
+`fit_and_die` is for a process of its own.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ from jax.experimental.compilation_cache import (
   compilation_cache as compilation_cache_lib,
 )
 
-from medzoo.train import checkpoints
 from medzoo.train import loop
 from medzoo.train import writers
 
@@ -210,11 +209,5 @@ class Killing(Stopping):
     return batch
 
 
-def kill_at_step(workdir, step):
+def fit_and_die(workdir, step):
   fit(workdir, batches=Killing(make_batches(), step))
-
-
-def kill_while_saving(workdir):
-  # The files are there, the manifest is not, the name is not the last.
-  checkpoints._seal = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-  fit(workdir)
