@@ -10,14 +10,12 @@ A dataset is built in a folder of its own and moved when it is complete.
 import argparse
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import importlib
 import io
 import json
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -26,6 +24,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from datasets import builders
+from datasets import folders
+from datasets import phantom_files
 from datasets import progress
 
 # Starting worker processes takes seconds, which a small build never earns
@@ -66,19 +66,29 @@ def prepare(
   """
   builder_class, configuration = _find(name)
   data_dir = _writable(pathlib.Path(data_dir))
-  if configuration in _PHANTOMS:
-    manual_dir, options = _make_phantom(name, manual_dir, data_dir, options)
-  root = _checked_root(name, manual_dir)
+  synthetic = configuration in phantom_files.CONFIGS
+  if synthetic:
+    _refuse_root(builder_class, configuration, manual_dir)
+    changes = options.pop('phantom', {})
+    options = {'shares': phantom_files.SHARES, **options}
   config = _configure(builder_class, configuration, options)
+  if synthetic:
+    root = phantom_files.make(
+      builder_class.name, configuration, changes, data_dir
+    )
+  else:
+    root = _checked_root(name, manual_dir)
   files = _measure(root, builder_class.raw_files(root, config))
   if not files:
     raise ValueError(f'{root}: found no files, expected raw data of {name}')
-  config.name += f'-{_digest([name, _hashed(config), files])}'
+  # Phantoms of other code may have files of the same names and sizes.
+  origin = root.name if synthetic else ''
+  config.name += f'-{_digest([_hashed(config), files, origin])}'
   config.workers = _choose_workers(sum(files.values()))
-  final = data_dir / builder_class.name / config.name / str(
-    builder_class.VERSION
+  final = (
+    data_dir / builder_class.name / config.name / str(builder_class.VERSION)
   )
-  with _locked(final.parent):
+  with folders.locked(final.parent):
     if not final.exists():
       _build(builder_class, config, root, final)
       _print_report(final)
@@ -98,6 +108,13 @@ def _dataset_names() -> list[str]:
   folder = pathlib.Path(__file__).parent
   return sorted(
     path.parent.name for path in folder.glob('*/*_dataset_builder.py')
+  )
+
+
+def _config_names(name: str) -> list[str]:
+  real = [config.name for config in _load(name).BUILDER_CONFIGS]
+  return real + list(
+    phantom_files.CONFIGS if name in phantom_files.LAYOUTS else ()
   )
 
 
@@ -167,6 +184,19 @@ def _choose_workers(size: int) -> int:
   return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
 
 
+def _refuse_root(
+  builder_class: type[builders.CaseBuilder],
+  configuration: str,
+  manual_dir: str | os.PathLike | None,
+) -> None:
+  if manual_dir is not None:
+    real = builder_class.BUILDER_CONFIGS[0].name
+    raise UsageError(
+      f'{builder_class.name}/{configuration}: found --manual_dir, but it makes'
+      f' its own data; expected {builder_class.name}/{real} for real data'
+    )
+
+
 def _checked_root(
   name: str, manual_dir: str | os.PathLike | None
 ) -> pathlib.Path:
@@ -193,15 +223,6 @@ def _writable(folder: pathlib.Path) -> pathlib.Path:
   return folder
 
 
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes from making the same folder meanwhile."""
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  with folder.with_name(f'.{folder.name}.lock').open('w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
-
-
 def _build(
   builder_class: type[builders.CaseBuilder],
   config: builders.Config,
@@ -209,7 +230,7 @@ def _build(
   final: pathlib.Path,
 ) -> None:
   progress.say(f'{builder_class.name}: building from {root}')
-  with _partial_folder(final.parent) as partial, _quiet():
+  with folders.partial(final.parent) as partial, _quiet():
     builder = builder_class(
       data_dir=partial, config=config, file_format='array_record'
     )
@@ -218,19 +239,6 @@ def _build(
     )
     final.parent.mkdir(exist_ok=True)
     pathlib.Path(builder.data_path).rename(final)
-
-
-@contextlib.contextmanager
-def _partial_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Makes a folder that is gone afterwards, beside the one given."""
-  partial = folder.with_name(f'.{folder.name}.incomplete')
-  # What a killed process left is not to be trusted.
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir()
-  try:
-    yield partial
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -255,11 +263,6 @@ def _print_report(directory: pathlib.Path) -> None:
   progress.say(f'  left out: {counts or "nothing"}')
   for note in report['notes']:
     progress.say(f'  {note}')
-_PHANTOMS: dict = {}
-
-
-def _config_names(name: str) -> list[str]:
-  return [_load(name).BUILDER_CONFIGS[0].name]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -107,7 +107,9 @@ class CaseBuilder(
     if not splits:
       why = describe(self._left_out)
       raise ValueError(f'{root}: found no case that can be used; {why}')
-    return {name: self._generate_examples(name, splits[name]) for name in splits}
+    return {
+      name: self._generate_examples(name, splits[name]) for name in splits
+    }
 
   def _generate_examples(self, split: str, listed: Sequence[Any]) -> Any:
     read = type(self).read

@@ -65,29 +65,31 @@ def features(
   Returns:
     `series`, `group`, `modality`, `repairs` (joined by spaces); the voxels
     (d, h, w) in `voxels_int16` or `voxels_float32`, whichever `dtype` names,
-    the other one a single zero; `spacing` (z, y, x) mm, `origin` world
+    the other one is two zeros; `spacing` (z, y, x) mm, `origin` world
     (x, y, z) mm and `direction` as in `types.Volume`; `lesions` and `excluded`
     (n, 4) world x, y, z and diameter in mm, NaN where unknown, with their
     class ids, and how many readers marked each lesion, 0 where unknown.
   """
-  return tfds.features.FeaturesDict({
-    **{
-      name: tfds.features.Text()
-      for name in ('series', 'group', 'modality', 'repairs', 'dtype')
-    },
-    # array_record compresses by itself, four times as fast as zlib here.
-    'voxels_int16': _tensor((None, None, None), np.int16, 'bytes'),
-    'voxels_float32': _tensor((None, None, None), np.float32, 'bytes'),
-    'spacing': _tensor((3,), np.float64),
-    'origin': _tensor((3,), np.float64),
-    'direction': _tensor((3, 3), np.float64),
-    'lesions': _tensor((None, 4), np.float64),
-    'lesion_labels': _tensor((None,), np.int32),
-    'lesion_readers': _tensor((None,), np.int32),
-    'excluded': _tensor((None, 4), np.float64),
-    'excluded_labels': _tensor((None,), np.int32),
-    **(extra or {}),
-  })
+  return tfds.features.FeaturesDict(
+    {
+      **{
+        name: tfds.features.Text()
+        for name in ('series', 'group', 'modality', 'repairs', 'dtype')
+      },
+      # array_record compresses by itself, four times as fast as zlib here.
+      'voxels_int16': _tensor((None, None, None), np.int16, 'bytes'),
+      'voxels_float32': _tensor((None, None, None), np.float32, 'bytes'),
+      'spacing': _tensor((3,), np.float64),
+      'origin': _tensor((3,), np.float64),
+      'direction': _tensor((3, 3), np.float64),
+      'lesions': _tensor((None, 4), np.float64),
+      'lesion_labels': _tensor((None,), np.int32),
+      'lesion_readers': _tensor((None,), np.int32),
+      'excluded': _tensor((None, 4), np.float64),
+      'excluded_labels': _tensor((None,), np.int32),
+      **(extra or {}),
+    }
+  )
 
 
 def _tensor(
@@ -113,9 +115,10 @@ def encode(
     The series UID and the values that `features` describes.
   """
   volume = case.volume
+  # TFDS cannot read back a tensor of fewer bytes than axes.
   voxels = {
-    'voxels_int16': np.zeros((1, 1, 1), np.int16),
-    'voxels_float32': np.zeros((1, 1, 1), np.float32),
+    'voxels_int16': np.zeros((1, 1, 2), np.int16),
+    'voxels_float32': np.zeros((1, 1, 2), np.float32),
   }
   scan = _narrow(volume.voxels)
   voxels[f'voxels_{scan.dtype}'] = scan

@@ -1,4 +1,4 @@
-"""Shows how a build gets on: a bar on a terminal, now and then a line elsewhere."""
+"""Shows how a build gets on: a bar on a terminal, else now and then a line."""
 
 import sys
 import time

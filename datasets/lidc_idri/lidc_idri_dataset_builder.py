@@ -85,6 +85,7 @@ class Builder(builders.CaseBuilder):
   read = staticmethod(read)
 
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
+    """Joins CT series with their XML and divides them by patient."""
     config = self.builder_config
     found = dicom.find_series(manual_dir)
     if not found:

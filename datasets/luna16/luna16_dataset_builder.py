@@ -13,7 +13,6 @@ from datasets import splits
 from medzoo import types
 from medzoo.io import dicom
 from medzoo.io import tables
-from medzoo.io import volumes
 
 _SUBSET = re.compile(r'subset[0-9]')
 _NONE = np.zeros((0, 4))
@@ -65,9 +64,7 @@ def read(source: Source) -> cases.Example:
     volume = dataclasses.replace(
       volume, modality='CT', series_uid=source.series
     )
-  lesions, excluded = map(
-    tables.to_findings, (source.lesions, source.excluded)
-  )
+  lesions, excluded = map(tables.to_findings, (source.lesions, source.excluded))
   return cases.encode(types.Case(volume, source.group, lesions, excluded))
 
 
@@ -85,9 +82,11 @@ class Builder(builders.CaseBuilder):
   def raw_files(
     cls, manual_dir: pathlib.Path, config: Config
   ) -> list[pathlib.Path]:
+    """Adds the map of patients, which may lie elsewhere."""
     return builders.walk(manual_dir) + cases.optional_file(config.patient_map)
 
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
+    """Joins scans with the rows of the tables."""
     files = builders.walk(manual_dir)
     lesions = _read_table(manual_dir, files, 'annotations.csv')
     if lesions is None:

@@ -115,9 +115,11 @@ class Builder(builders.CaseBuilder):
   def raw_files(
     cls, manual_dir: pathlib.Path, config: Config
   ) -> list[pathlib.Path]:
+    """Adds the map of patients, which may lie elsewhere."""
     return builders.walk(manual_dir) + cases.optional_file(config.patient_map)
 
   def extra_features(self) -> dict[str, tfds.features.FeatureConnector]:
+    """Returns the mask and what describes the nodule in the middle."""
     tensor = tfds.features.Tensor
     return {
       'mask': tensor(shape=(None,) * 3, dtype=np.uint8, encoding='zlib'),
@@ -129,6 +131,7 @@ class Builder(builders.CaseBuilder):
     }
 
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
+    """Joins cubes with masks and divides them by patient."""
     config = self.builder_config
     owners = _read_owners(config)
     sources = _list_cubes(manual_dir, owners)
@@ -164,9 +167,7 @@ def _read_owners(config: Config) -> dict[str, str]:
   return {}
 
 
-def _list_cubes(
-  root: pathlib.Path, owners: Mapping[str, str]
-) -> list[Source]:
+def _list_cubes(root: pathlib.Path, owners: Mapping[str, str]) -> list[Source]:
   files = builders.walk(root)
   nodules = _read_manifest([x for x in files if x.name == 'manifest.csv'])
   matches = [(path, _NAME.fullmatch(path.name)) for path in files]

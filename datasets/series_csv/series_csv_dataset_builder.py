@@ -42,7 +42,7 @@ class Config(builders.Config):
   """
 
   annotations: str = 'annotations.csv'
-  classes: str = 'classes.csv'
+  classes: str = 'mapping.csv'
   shares: Mapping[str, float] = dataclasses.field(
     default_factory=lambda: dict(splits.DEFAULT_SHARES)
   )
@@ -79,7 +79,7 @@ class Builder(builders.CaseBuilder):
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'The folder with annotations.csv (path,class,x,y,z,d,group) and'
-    ' classes.csv (name,id); paths are relative to it.'
+    ' mapping.csv (name,id); paths are relative to it.'
   )
   BUILDER_CONFIGS = [Config(name='csv')]
   read = staticmethod(read)
@@ -88,6 +88,7 @@ class Builder(builders.CaseBuilder):
   def raw_files(
     cls, manual_dir: pathlib.Path, config: Config
   ) -> list[pathlib.Path]:
+    """Adds the files that the CSV names and that lie elsewhere."""
     files = builders.walk(manual_dir)
     outside = {
       path
@@ -99,6 +100,7 @@ class Builder(builders.CaseBuilder):
     return files
 
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
+    """Gathers the rows of every scan and divides scans by group."""
     config = self.builder_config
     sources = _list_sources(manual_dir, config)
     found = splits.divide(

@@ -6,6 +6,7 @@ TensorFlow and without the builder's own code. Beside the records lies
 are and what was found in them, so that none of this needs a voxel decoded.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -28,47 +29,47 @@ class Cases(Sequence[types.Case]):
   Attributes:
     keys: series UID of every case.
     groups: pseudonym of every case's patient.
-    findings: lesions and excluded findings of every case.
   """
 
-  def __init__(
-    self, sources: Sequence[Sequence[Any]], entries: Sequence[Mapping[str, Any]]
-  ):
-    """Joins record sources, whose index entries follow one another."""
-    self._records = [
-      (source, i) for source in sources for i in range(len(source))
-    ]
-    self._entries = list(entries)
-    self.keys = [entry['series'] for entry in self._entries]
-    self.groups = [entry['group'] for entry in self._entries]
+  def __init__(self, places: Sequence['_Place']):
+    """Lists the cases that lie in the given places."""
+    self._places = list(places)
+    self.keys = [place.entry['series'] for place in self._places]
+    self.groups = [place.entry['group'] for place in self._places]
 
   def __len__(self) -> int:
-    return len(self._records)
+    return len(self._places)
 
   def __getitem__(self, index: int) -> types.Case:
     return decode(self.record(index))
 
   def record(self, index: int) -> dict[str, Any]:
     """Returns all features of a case, also those that are not in a Case."""
-    source, i = self._records[index]
-    return source[i]
+    place = self._places[index]
+    return place.source[place.index]
 
   @functools.cached_property
   def findings(self) -> list[tuple[types.Findings, types.Findings]]:
-    return [_read_findings(entry) for entry in self._entries]
+    """Lesions and excluded findings of every case."""
+    return [_read_findings(place.entry) for place in self._places]
 
   def subset(self, indices: Sequence[int]) -> 'Cases':
     """Returns the cases with these indices, in the order given."""
-    chosen = Cases((), [self._entries[i] for i in indices])
-    chosen._records = [self._records[i] for i in indices]
-    return chosen
+    return Cases([self._places[i] for i in indices])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+  """Where a case lies, and its entry in the index of the dataset."""
+
+  source: Sequence[Any]
+  index: int
+  entry: Mapping[str, Any]
 
 
 def concatenate(parts: Sequence[Cases]) -> Cases:
   """Joins lists of cases, of different datasets even."""
-  joined = Cases((), [entry for part in parts for entry in part._entries])
-  joined._records = [record for part in parts for record in part._records]
-  return joined
+  return Cases([place for part in parts for place in part._places])
 
 
 def open_cases(directory: str | pathlib.Path, split: str) -> Cases:
@@ -97,8 +98,13 @@ def open_cases(directory: str | pathlib.Path, split: str) -> Cases:
         f' {", ".join(known)}, several joined by + or all'
       )
   index = _load_index(directory) or read_index(directory)
-  sources = [builder.as_data_source(name) for name in names]
-  return Cases(sources, [entry for name in names for entry in index[name]])
+  places = []
+  for name in names:
+    source = builder.as_data_source(name)
+    places.extend(
+      _Place(source, i, entry) for i, entry in enumerate(index[name])
+    )
+  return Cases(places)
 
 
 def read_index(

@@ -12,10 +12,10 @@ from absl.testing import parameterized
 from datasets import build
 from datasets import builders
 from datasets.luna16 import luna16_dataset_builder
+from medzoo import types
 from medzoo.data import sources
 from medzoo.io import tables
 from medzoo.io import volumes
-from medzoo import types
 from tests.datasets import raw_files
 
 
@@ -75,9 +75,11 @@ class BuildTest(parameterized.TestCase):
       return luna16_dataset_builder.read(source)
 
     builder = luna16_dataset_builder.Builder
-    with mock.patch.object(builder, 'read', staticmethod(read_two)):
-      with self.assertRaises(KeyboardInterrupt):
-        self.prepare()
+    with (
+      mock.patch.object(builder, 'read', staticmethod(read_two)),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self.prepare()
     self.assertEmpty(list(self.data.rglob('*array_record*')))
     self.assertLen(sources.open_cases(self.prepare(), 'all'), 4)
 
@@ -161,13 +163,16 @@ class BuildTest(parameterized.TestCase):
     empty.mkdir()
     self.assertEqual(build.main(['luna16', data]), 2)
     self.assertEqual(build.main(['luna16', data, f'--manual_dir={empty}']), 1)
-    self.assertEqual(build.main(['luna16', data, f'--manual_dir={self.raw}']), 0)
+    self.assertEqual(
+      build.main(['luna16', data, f'--manual_dir={self.raw}']), 0
+    )
 
   def test_no_tensorflow_is_imported(self):
     program = (
       'import sys\nfrom datasets import build\n'
       'from medzoo.data import sources\n'
-      'd = build.prepare("luna16", manual_dir=sys.argv[1], data_dir=sys.argv[2])\n'
+      'raw, data = sys.argv[1:]\n'
+      'd = build.prepare("luna16", manual_dir=raw, data_dir=data)\n'
       'sources.open_cases(d, "all")[0]\n'
       'assert "tensorflow" not in sys.modules and "jax" not in sys.modules\n'
     )

@@ -72,9 +72,9 @@ def write_xml(path, series, readers=3):
     for i in (2, 3, 4)
   )
   names = (
-    'subtlety internalStructure calcification sphericity margin lobulation'
-    ' spiculation texture malignancy'
-  ).split()
+    *('subtlety', 'internalStructure', 'calcification', 'sphericity'),
+    *('margin', 'lobulation', 'spiculation', 'texture', 'malignancy'),
+  )
   ratings = ''.join(f'<{name}>3</{name}>' for name in names)
   nodule = (
     '<unblindedReadNodule><noduleID>1</noduleID><characteristics>'

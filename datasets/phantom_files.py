@@ -1,0 +1,78 @@
+"""Makes the raw files of the phantom configurations, once.
+
+They are kept in the data folder and named by a hash of what they are made
+from, the phantoms' own code included.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from datasets import folders
+from datasets import progress
+from datasets.phantoms import chest_ct
+
+# By configuration, what is made; by dataset, how it is laid out.
+CONFIGS = {
+  'phantom': {'cases': 64, 'seed': 0, 'size': 'small'},
+  'phantom_smoke': {'cases': 6, 'seed': 0, 'size': 'smoke'},
+}
+LAYOUTS = {
+  'lidc_idri': 'lidc',
+  'luna16': 'luna16',
+  'series_csv': 'series_csv',
+}
+# LUNA16 wants a scan for each of its subsets.
+_LEAST_CASES = {'luna16': 10}
+# Scans for training, validation and test of the first configuration.
+SHARES = {'train': 32, 'validation': 8, 'test': 24}
+
+
+def make(
+  dataset: str,
+  config: str,
+  changes: Mapping[str, Any],
+  data_dir: pathlib.Path,
+) -> pathlib.Path:
+  """Makes the raw files of a phantom configuration unless they exist.
+
+  Args:
+    dataset: a key of `LAYOUTS`.
+    config: a key of `CONFIGS`.
+    changes: other arguments of `chest_ct.write` than the configuration's.
+    data_dir: where they are kept.
+
+  Returns:
+    The root of the raw files.
+
+  Raises:
+    ValueError: an argument is unknown or impossible.
+  """
+  known = ('cases', 'seed', 'size', 'layout')
+  unknown = sorted(set(changes) - set(known))
+  if unknown:
+    raise ValueError(
+      f'found phantom argument {unknown[0]!r}, expected one of'
+      f' {", ".join(known)}'
+    )
+  arguments = {'layout': LAYOUTS[dataset], **CONFIGS[config]}
+  arguments['cases'] = max(arguments['cases'], _LEAST_CASES.get(dataset, 0))
+  arguments |= changes
+  name = f'{arguments["layout"]}-{_digest(arguments)}'
+  root = data_dir / 'phantom_files' / name
+  with folders.locked(root):
+    if not root.exists():
+      progress.say(f'making {arguments["cases"]} phantom scans in {root}')
+      with folders.partial(root) as path:
+        chest_ct.write(path, **arguments)
+        path.rename(root)
+  return root
+
+
+def _digest(arguments: Mapping[str, Any]) -> str:
+  digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
+  for path in sorted((pathlib.Path(__file__).parent / 'phantoms').glob('*.py')):
+    digest.update(path.read_bytes())
+  return digest.hexdigest()[:12]
