@@ -24,8 +24,9 @@ What is refused; the first that applies is named:
 * `gantry_tilt`: the stack leaves its normal by more than 0.1 degree and one
   pixel.
 * `missing_slices`: gaps are whole multiples of the median gap.
-* `uneven_spacing`: gaps differ by more than 2 % and 0.1 mm, or a slice lies
-  more than half a slice off the straight line.
+* `uneven_spacing`: a gap differs from the median by more than 2 % and 0.1 mm
+  (and positions from a grid by more than half of that), or a slice lies more
+  than half a slice off the straight line.
 * `truncated_pixels`: pixel data that are short, cut or do not decode.
 """
 

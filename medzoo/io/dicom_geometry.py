@@ -19,6 +19,10 @@ from medzoo.io import dicom_types
 _SAME_DIRECTION = 1e-3
 # Relative; over 512 pixels it is a quarter of a pixel.
 _SAME_SPACING = 5e-4
+# A gap is regular within 2 % or 0.1 mm, whichever is more.
+_ROOM = 0.02
+_ROOM_MM = 0.1
+_ROUNDING_MM = 1e-4  # positions are decimal numbers of a few digits
 _NO_TILT = math.tan(math.radians(0.1))
 
 
@@ -100,21 +104,21 @@ def check_spacing(pile: Stack) -> None:
   if number < 3:
     raise dicom_types.Refused(
       'too_few_slices',
-      f'{number} positions of slices; a volume has 3',
+      f'{number} slice positions; a volume has 3 at least',
     )
   _check_tilt(pile)
   gaps = np.diff(pile.heights)
   median = middle(gaps)
-  times, even = multiples(gaps, median)
+  times, regular = multiples(pile.heights)
   found = (
     f'gaps of {gaps.min():.3f} to {gaps.max():.3f} mm, median {median:.3f}'
   )
-  if even.all() and times.max() > 1:
+  if regular and times.max() > 1:
     raise dicom_types.Refused(
       'missing_slices', f'{int(times.sum()) - len(gaps)} missing: {found}'
     )
   stray = _stray(pile) / median
-  if not even.all():
+  if not regular:
     raise dicom_types.Refused('uneven_spacing', found)
   if stray.max() > 0.5:
     raise dicom_types.Refused(
@@ -129,11 +133,48 @@ def middle(gaps: np.ndarray) -> float:
   return statistics.median_low(gaps.tolist())
 
 
-def multiples(gaps: np.ndarray, median: float) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the nearest multiple, 1 at least, and whether a gap is regular."""
+def multiples(heights: np.ndarray) -> tuple[np.ndarray, bool]:
+  """Counts the slices that should lie between neighbours.
+
+  Gaps are regular if they are near multiples of the median gap, or if all
+  positions are near a grid, half as far: where each is off by 0.05 mm, gaps,
+  and the median with them, are off by 0.1 mm.
+
+  Args:
+    heights: (n,) rising positions along the normal, mm.
+
+  Returns:
+    (n - 1,) how many times the median each gap is, 1 at least; and whether
+    they are regular.
+  """
+  gaps = np.diff(heights)
+  median = middle(gaps)
   times = np.maximum(np.rint(gaps / median), 1)
-  room = np.maximum(0.02 * times * median, 0.1)
-  return times, np.abs(gaps - times * median) <= room
+  room = np.maximum(_ROOM * times * median, _ROOM_MM) + _ROUNDING_MM
+  if (np.abs(gaps - times * median) <= room).all():
+    return times, True
+  index = np.concatenate([[0.0], np.cumsum(times)])
+  room = max(_ROOM * median, _ROOM_MM) / 2 + _ROUNDING_MM
+  return times, _off_grid(index, heights) <= room
+
+
+def _off_grid(index: np.ndarray, heights: np.ndarray) -> float:
+  """Returns the largest distance from that grid for which it is smallest.
+
+  The spread of `heights - step * index` is convex in the step, so narrowing
+  a bracket by thirds finds its least.
+  """
+  step = (heights[-1] - heights[0]) / index[-1]
+  low, high = 0.5 * step, 1.5 * step
+  for _ in range(80):
+    third = (high - low) / 3
+    below = np.ptp(heights - (low + third) * index)
+    above = np.ptp(heights - (high - third) * index)
+    if below < above:
+      high -= third
+    else:
+      low += third
+  return float(np.ptp(heights - low * index)) / 2
 
 
 def same_place(a: dicom_types.Slice, b: dicom_types.Slice) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
+from pydicom import config
 from pydicom import uid
 
 from medzoo.io import dicom_frames
@@ -37,10 +38,16 @@ _SYNTAXES = (
 )
 
 
+def syntax_name(syntax: str) -> str:
+  """Returns a transfer syntax's name, never text that is only in a file."""
+  known = uid.UID(syntax, validation_mode=config.IGNORE)
+  return known.name if known.name != syntax else 'an unknown transfer syntax'
+
+
 def unknown_syntax(file: dicom_types.File) -> str | None:
   """Says why a file's transfer syntax is not read, or None if it is."""
   if file.syntax not in _SYNTAXES:
-    return f'{file.name} is in {uid.UID(file.syntax).name}'
+    return f'{file.name} is in {syntax_name(file.syntax)}'
   if file.syntax in _NATIVE and file.offset and file.length is None:
     return f'{file.name} is compressed but does not say how'
   return None

@@ -11,10 +11,10 @@ import re
 from typing import Any
 
 import pydicom
-from pydicom import uid
 
 from medzoo import types
 from medzoo.io import dicom_headers
+from medzoo.io import dicom_pixels
 from medzoo.io import dicom_series
 from medzoo.io import dicom_types
 
@@ -82,7 +82,8 @@ def text(volume: types.Volume, series: dicom_series.Series) -> str:
   found = summary(volume)
   spacing = ('-' if step is None else f'{step:g}' for step in volume.spacing)
   lines = [
-    f'{volume.modality or "image"} volume of {len(series.paths)} files',
+    f'modality: {volume.modality or "unknown"}',
+    f'files: {len(series.paths)}',
     f'shape (z, y, x): {" x ".join(map(str, found["shape"]))}',
     f'spacing (z, y, x): {" x ".join(spacing)} mm',
     'origin (x, y, z): ' + ', '.join(f'{x:g}' for x in volume.origin) + ' mm',
@@ -102,14 +103,9 @@ def _tags(file: dicom_types.File) -> dict[str, Any]:
     header = pydicom.dcmread(
       stream, stop_before_pixels=True, force=True, specific_tags=wanted
     )
-    found = {'TransferSyntax': _name(file.syntax)}
+    found = {'TransferSyntax': dicom_pixels.syntax_name(file.syntax)}
     _collect(header, found)
   return found
-
-
-def _name(syntax: str) -> str:
-  name = uid.UID(syntax).name
-  return 'unknown' if name == syntax else name
 
 
 def _collect(level: pydicom.Dataset, found: dict[str, Any]) -> None:

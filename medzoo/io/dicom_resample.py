@@ -59,11 +59,9 @@ def resample(
 
 def _nominal(heights: np.ndarray) -> tuple[np.ndarray, float]:
   """Returns heights without rounding noise, and the step of the new grid."""
-  gaps = np.diff(heights)
-  step = dicom_geometry.middle(gaps)
-  times, even = dicom_geometry.multiples(gaps, step)
-  if not even.all():
-    return heights, step
+  times, regular = dicom_geometry.multiples(heights)
+  if not regular:
+    return heights, dicom_geometry.middle(np.diff(heights))
   step = float(heights[-1] / times.sum())
   return np.concatenate([[0.0], np.cumsum(times)]) * step, step
 

@@ -158,7 +158,7 @@ def _nothing(path: str | os.PathLike[str], everything: Scan) -> str:
   if not name.exists():
     return f'{name} does not exist'
   kinds = sorted({kind for _, kind in everything.skipped})
-  return f'{name} holds no DICOM image, but {", ".join(kinds) or "no file"}'
+  return f'{name}: no DICOM image (found: {", ".join(kinds) or "no files"})'
 
 
 def _only(found: list[Series]) -> Series:

@@ -101,16 +101,24 @@ class ReadTest(_Folder):
     self.write(tweak)
     self.check()
 
-  def test_jitter(self):
-    jitter = np.random.default_rng(3).uniform(-0.05, 0.05, (6, 3))
+  @parameterized.product(seed=[0, 1, 2, 3], spacing=[0.8, 2.0, 5.0])
+  def test_jitter(self, seed, spacing):
+    rng = np.random.default_rng(seed)
+    jitter = rng.uniform(-0.05, 0.05, (20, 3))
+    jitter[:, 2] = 0.05 * np.sign(jitter[:, 2])  # as bad as it can be
+    stored = dicom_maker.pixels(20)
 
     def tweak(header, index):
-      position = np.array([-10, -20, 2.0 * index]) + jitter[index]
+      position = np.array([-10, -20, spacing * index]) + jitter[index]
       header.ImagePositionPatient = position.round(4).tolist()
 
-    self.write(tweak)
-    volume = self.check()
-    self.assertAlmostEqual(volume.spacing[0], 2, delta=0.03)
+    self.write(tweak, stored=stored)
+    volume = self.check(stored.astype(int) - 1024)
+    self.assertAlmostEqual(volume.spacing[0], spacing, delta=0.006)
+    np.testing.assert_allclose(volume.origin, [-10, -20, 0], atol=0.06)
+    (self.folder / f'{dicom_maker.SERIES}-007.dcm').unlink()
+    with self.assertRaisesRegex(dicom.Refused, 'missing_slices'):
+      dicom.read_series(self.folder)
 
   def test_slope_of_each_slice(self):
     def tweak(header, index):
@@ -605,6 +613,8 @@ class RefuseTest(_Folder):
     ([0, 2, 4, 9, 14, 19], 'uneven_spacing'),
     ([0, 2, 4, 6, 8, 10.2], 'uneven_spacing'),
     ([0, 5, 15, 20, 20.5, 25], 'uneven_spacing'),
+    ([0, 2, 4, 6.15, 8.15, 10.15], 'uneven_spacing'),
+    ([0, 2, 4, 6, 8, 10.15], 'uneven_spacing'),
   )
   def test_spacing(self, heights, code):
     def tweak(header, index):
