@@ -1,9 +1,10 @@
 """3D convolution on a CPU as matrix products of cache-sized tiles.
 
-A tile is a run of output voxels. Its taps are gathered (im2col) into a
-matrix, `columns`, of one row per voxel, small enough to stay in the cache; a
-product with the weights gives the tile's output, and a product with the
-gradient its share of the weight gradient. `lax.scan` walks over the tiles.
+A tile is a run of output voxels. For each depth of the kernel its taps are
+gathered (im2col) into a matrix, `columns`, of one row per voxel, small enough
+to stay in the cache; products with the weights add up to the tile's output,
+and products with the gradient give its share of the weight gradient.
+`lax.scan` walks over the tiles.
 
 Gathering single floats is slow, so an input of one channel is first folded:
 pairs of neighbouring columns become two channels, and the kernel the
@@ -103,13 +104,19 @@ def _walk(x: Array, kernel: Array, strides: _Triple) -> Array:
     ),
     kernel.shape[-1],
   )
-  weights = kernel.reshape(-1, out[-1])
-  tile = _tile(out[:4], weights.shape[0] * x.dtype.itemsize)
+  weights = kernel.reshape(window[0], -1, out[-1])
+  tile = _tile(out[:4], weights.shape[1] * x.dtype.itemsize)
 
   def step(done: Array, index: Array) -> tuple[Array, None]:
     _, start = _starts(index, tile, out[:3])
-    columns = _columns(x, start, (*tile, out[3]), window, strides)
-    part = jnp.matmul(columns, weights, preferred_element_type=jnp.float32)
+
+    def add(total: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
+      columns = _columns(x, start, tap[0], (*tile, out[3]), window, strides)
+      product = jnp.matmul(columns, tap[1], preferred_element_type=jnp.float32)
+      return total + product, None
+
+    zeros = jnp.zeros((math.prod(tile) * out[3], out[-1]), jnp.float32)
+    part, _ = lax.scan(add, zeros, (jnp.arange(window[0]), weights))
     part = part.astype(x.dtype).reshape(*tile, *out[3:])
     return lax.dynamic_update_slice(done, part, (*start, 0, 0)), None
 
@@ -120,27 +127,29 @@ def _walk_gradient(
   x: Array, grad: Array, shape: tuple[int, ...], strides: _Triple
 ) -> Array:
   """Sums the products of gradients and columns tile by tile."""
-  out, taps = grad.shape, math.prod(shape[:4])
+  out, taps = grad.shape, math.prod(shape[1:4])
   tile = _tile(out[:4], taps * x.dtype.itemsize)
 
   def step(total: Array, index: Array) -> tuple[Array, None]:
     own, start = _starts(index, tile, out[:3])
-    columns = _columns(x, start, (*tile, out[3]), shape[:3], strides)
     part = lax.dynamic_slice(grad, (*start, 0, 0), (*tile, *out[3:]))
     for axis in range(3):
       if out[axis] % tile[axis]:
         # Voxels that the tile before has counted already.
         place = lax.broadcasted_iota(jnp.int32, part.shape, axis)
         part = jnp.where(place + start[axis] >= own[axis], part, 0)
-    # This way round: the transposed product is up to twice slower.
-    product = jnp.matmul(
-      part.reshape(-1, out[-1]).T, columns, preferred_element_type=jnp.float32
-    )
-    return total + product, None
+    part = part.reshape(-1, out[-1]).T
 
-  zeros = jnp.zeros((shape[-1], taps), jnp.float32)
+    def multiply(_: None, tap: Array) -> tuple[None, Array]:
+      columns = _columns(x, start, tap, (*tile, out[3]), shape[:3], strides)
+      # This way round: the transposed product is up to twice slower.
+      return None, jnp.matmul(part, columns, preferred_element_type=jnp.float32)
+
+    return total + lax.scan(multiply, None, jnp.arange(shape[0]))[1], None
+
+  zeros = jnp.zeros((shape[0], shape[-1], taps), jnp.float32)
   total = lax.scan(step, zeros, _steps(tile, out[:3]))[0]
-  return total.T.reshape(shape).astype(x.dtype)
+  return total.swapaxes(1, 2).reshape(shape).astype(x.dtype)
 
 
 def _tile(out: tuple[int, int, int, int], row_bytes: int) -> _Triple:
@@ -191,31 +200,30 @@ def _starts(
 def _columns(
   x: Array,
   start: list[Array],
+  tap: Array,
   tile: tuple[int, int, int, int],
   window: _Triple,
   strides: _Triple,
 ) -> Array:
-  """Gathers the taps of a tile: (voxels, kd * kh * kw * c)."""
+  """Gathers a tile's taps of one depth: (voxels, kh * kw * c).
+
+  Taking the depths one by one keeps the program small: gathering all taps of
+  a 5x5x5 window at once takes XLA several times longer to compile.
+  """
   channels = x.shape[-1]
   spans = [(n - 1) * s + 1 for n, s in zip(tile[1:], strides, strict=True)]
   block = lax.dynamic_slice(
     x,
-    (start[0], start[1] * strides[0], start[2] * strides[1], 0, 0),
-    (
-      tile[0],
-      spans[0] + window[0] - 1,
-      spans[1] + window[1] - 1,
-      *x.shape[3:],
-    ),
+    (start[0], start[1] * strides[0] + tap, start[2] * strides[1], 0, 0),
+    (tile[0], spans[0], spans[1] + window[1] - 1, *x.shape[3:]),
   )
   taps = [
     lax.slice(
       block,
-      (0, i, j, k, 0),
-      (tile[0], i + spans[0], j + spans[1], k + spans[2], channels),
+      (0, 0, j, k, 0),
+      (tile[0], spans[0], j + spans[1], k + spans[2], channels),
       (1, *strides, 1),
     )
-    for i in range(window[0])
     for j in range(window[1])
     for k in range(window[2])
   ]
