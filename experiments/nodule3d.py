@@ -76,7 +76,9 @@ def _published() -> ml_collections.ConfigDict:
     max_fps_per_scan=1.0,
     resamples=1000,
     baselines=dict(
-      laplacian_of_gaussian=dict(name='laplacian_of_gaussian'),
+      laplacian_of_gaussian=dict(
+        name='laplacian_of_gaussian', tuning_cases=12
+      ),
     ),
   )
   config.expect = dict(params=dict(screening=2_364_000))
@@ -239,6 +241,7 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
     predictor.max_candidates = 10
     predictor.tile = (8, 16, 16)
   config.evaluation.resamples = 100
+  config.evaluation.baselines.laplacian_of_gaussian.tuning_cases = 1
 
 
 def _lidc(config: ml_collections.ConfigDict) -> None:

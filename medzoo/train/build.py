@@ -9,8 +9,13 @@ that it misses, is an error that names it.
 import importlib
 import inspect
 import pkgutil
+import types
 from collections.abc import Mapping
 from typing import Any
+
+
+# What a module calls the one thing that configs build from it.
+_ALIASES = {'models': 'Model', 'tasks': 'Task', 'predictors': 'Predictor'}
 
 
 class ConfigError(ValueError):
@@ -30,7 +35,7 @@ def build(kind: str, spec: Mapping[str, Any], *args: Any, **extra: Any) -> Any:
     ConfigError: the name is unknown, or an argument is unknown or missing.
   """
   keywords = {key: value for key, value in spec.items() if key != 'name'}
-  constructor = _find(kind, spec['name'])
+  constructor = getattr(module(kind, spec['name']), _ALIASES[kind])
   try:
     inspect.signature(constructor).bind(*args, **keywords, **extra)
   except TypeError as error:
@@ -38,12 +43,16 @@ def build(kind: str, spec: Mapping[str, Any], *args: Any, **extra: Any) -> Any:
   return constructor(*args, **keywords, **extra)
 
 
-def _find(kind: str, name: str) -> Any:
+def module(kind: str, name: str) -> types.ModuleType:
+  """Returns the module that a name stands for.
+
+  Raises:
+    ConfigError: there is none.
+  """
   package = importlib.import_module(f'medzoo.{kind}')
-  alias = {'models': 'Model', 'tasks': 'Task', 'predictors': 'Predictor'}[kind]
-  known = [module.name for module in pkgutil.iter_modules(package.__path__)]
-  if name in known:
-    module = importlib.import_module(f'medzoo.{kind}.{name}')
-    if hasattr(module, alias):
-      return getattr(module, alias)
-  raise ConfigError(f'no {kind[:-1]} {name!r}; medzoo.{kind} has {known}')
+  known = [found.name for found in pkgutil.iter_modules(package.__path__)]
+  if name not in known:
+    raise ConfigError(
+      f'{kind}: found the name {name!r}, expected one of {", ".join(known)}'
+    )
+  return importlib.import_module(f'medzoo.{kind}.{name}')

@@ -5,6 +5,7 @@ anyone can score them again with another program.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from medzoo import types
 from medzoo.data import sources
+from medzoo.io import tables
+from medzoo.metrics import froc
 from medzoo.metrics import lesions
 from medzoo.metrics import luna16
+from medzoo.train import build
 from medzoo.train import mapping
 from medzoo.train import stages
 
@@ -229,12 +234,24 @@ def write_predictions(
 def _baseline(
   run: stages.Run, name: str, spec: Mapping[str, Any]
 ) -> dict[str, mapping.Output]:
-  """Tunes a baseline on the training split and runs it on the test split."""
-  module = build.find('predictors', spec['name'])
+  """Tunes a baseline on training scans and runs it on the test split."""
   note = run.folder / name / 'tuned.json'
   if not note.exists():
-    run.writer.log(f'{run.name}{name}: tuning on the training split')
-    tuned = module.tune(run.cases['train'], _cpm(run.cases['train']), spec)
+    cases = run.cases['train'].subset(range(spec['tuning_cases']))
+    run.writer.log(f'{run.name}{name}: tuning on {len(cases)} training scans')
+    module = build.module('predictors', spec['name'])
+    settings = module.tune(cases, functools.partial(_cpm, read_truth(cases)))
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(tuned))
-  return stages.predict(run, name, json.loads(note.read_text()), 'test')
+    note.write_text(json.dumps(dataclasses.asdict(settings)))
+  tuned = {'name': spec['name'], **json.loads(note.read_text())}
+  return stages.predict(run, name, tuned, 'test')
+
+
+def _cpm(truth: Truth, found: Sequence[types.Detections]) -> float:
+  """Returns the CPM of detections in the scans of a truth."""
+  marks = {
+    key: np.column_stack([one.centers.reshape(-1, 3), one.scores])
+    for key, one in zip(truth.keys, found, strict=True)
+  }
+  matches = luna16.match(marks, truth.annotations, truth.excluded, truth.keys)
+  return float(froc.read(froc.curve(matches), froc.RULES[0]).mean())

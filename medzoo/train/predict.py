@@ -115,6 +115,7 @@ def predict(
         # A refusal of the DICOM reader has a code.
         skipped.append(Skipped(name, getattr(error, 'code', str(error))))
         continue
+      name = volume.series_uid or name
       found = predictor(variables, volume)['detections']
       marks[name] = np.column_stack(
         [found.centers.reshape(-1, 3), found.scores]
@@ -140,9 +141,9 @@ def _find(source: pathlib.Path) -> tuple[list[Readable], list[Skipped]]:
     raise build.ConfigError(f'--input {source}: found no such file or folder')
   files = sorted(source.rglob('*')) if source.is_dir() else [source]
   scans = [
-    (volumes.stem(path), functools.partial(volumes.read, path))
+    (path.name, functools.partial(volumes.read, path))
     for path in files
-    if volumes.is_volume(path)
+    if volumes.is_volume_file(path)
   ]
   series = dicom.find_series(source) if len(scans) < len(files) else []
   scans += [(one.uid, functools.partial(dicom.read, one)) for one in series]
