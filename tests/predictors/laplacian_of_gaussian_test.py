@@ -8,7 +8,7 @@ from scipy import ndimage
 from medzoo import types
 from medzoo.predictors import laplacian_of_gaussian
 
-_SHAPE = (60, 130, 160)
+_SHAPE = (60, 120, 150)
 _SPACING = (1.5, 1.0, 1.0)
 
 
