@@ -111,19 +111,10 @@ def _stock(x: Array, kernel: Array, strides: _Triple) -> Array:
 def _input_grad(
   x: Array, kernel: Array, grad: Array, strides: _Triple
 ) -> Array:
-  """The full convolution of the gradient with the flipped kernel."""
-  sizes = zip(
-    x.shape[1:4], kernel.shape[:3], grad.shape[1:4], strides, strict=True
-  )
-  # Zeros (before, after, between): those between undo the stride, and those
-  # after reach to voxels that no window covered.
-  pads = [(k - 1, n - (m - 1) * s - 1, s - 1) for n, k, m, s in sizes]
+  """What every input voxel receives from the outputs that used it."""
 
   def walk(kernel: Array, grad: Array) -> Array:
-    zero = jnp.zeros((), grad.dtype)
-    full = lax.pad(grad, zero, [(0, 0, 0), *pads, (0, 0, 0)])
-    flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
-    return conv_tiles.convolve(full, flipped, (1, 1, 1))
+    return conv_tiles.input_gradient(kernel, grad, x.shape[1:4], strides)
 
   def stock(kernel: Array, grad: Array) -> Array:
     convolve = functools.partial(_stock, kernel=kernel, strides=strides)

@@ -4,7 +4,10 @@ A tile is a run of output voxels. For each depth of the kernel its taps are
 gathered (im2col) into a matrix, `columns`, of one row per voxel, small enough
 to stay in the cache; products with the weights add up to the tile's output,
 and products with the gradient give its share of the weight gradient.
-`lax.scan` walks over the tiles.
+`lax.scan` walks over the tiles. The input's gradient goes the other way: the
+product of gradient and weights gives what each tap receives, and that is added
+up in place, so that neither padding nor the zeros between strides cost a
+multiplication.
 
 Gathering single floats is slow, so an input of one channel is first folded:
 pairs of neighbouring columns become two channels, and the kernel the
@@ -67,6 +70,61 @@ def kernel_gradient(
     strides,
   )
   return jax.linear_transpose(_fold_kernel, kernel)(total)[0]
+
+
+def input_gradient(
+  kernel: Float[Array, 'kd kh kw c o'],
+  grad: Float[Array, 'b d2 h2 w2 o'],
+  shape: tuple[int, int, int],
+  strides: _Triple,
+) -> Float[Array, 'b d h w c']:
+  """Returns the gradient of `convolve` with respect to its input.
+
+  Args:
+    kernel: the weights.
+    grad: the gradient of the output.
+    shape: (d, h, w) of the input.
+    strides: steps along (z, y, x).
+  """
+  kd, kh, kw, c, o = kernel.shape
+  batch, *out, _ = grad.shape
+  weights = kernel.transpose(0, 1, 4, 2, 3).reshape(kd * kh, o, kw * c)
+  samples = _divisor(batch, _TILE_BYTES // (4 * math.prod(shape) * c))
+
+  def scatter(grad: Array) -> Array:
+    def add(total: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
+      place, weight = tap
+      part = jnp.matmul(grad, weight, preferred_element_type=jnp.float32)
+      part = part.reshape(samples, *out, kw, c)
+      rows = sum(
+        _spread(part[:, :, :, :, i], i, shape[2], strides) for i in range(kw)
+      )
+      start = (0, place // kh, place % kh, 0, 0)
+      rows += lax.dynamic_slice(total, start, rows.shape)
+      return lax.dynamic_update_slice(total, rows, start), None
+
+    zeros = jnp.zeros((samples, *shape, c), jnp.float32)
+    total, _ = lax.scan(add, zeros, (jnp.arange(kd * kh), weights))
+    return total.astype(grad.dtype)
+
+  tiles = grad.reshape(batch // samples, -1, o)
+  return lax.map(scatter, tiles).reshape(batch, *shape, c)
+
+
+def _spread(part: Array, tap: int, width: int, strides: _Triple) -> Array:
+  """Lays one tap's share of the gradient out at the input's spacing."""
+  after = width - tap - (part.shape[3] - 1) * strides[2] - 1
+  depth, height, across = ((0, 0, s - 1) for s in strides)
+  across = (tap, after, across[2])
+  pads = ((0, 0, 0), depth, height, across, (0, 0, 0))
+  return lax.pad(part, jnp.zeros((), part.dtype), pads)
+
+
+def _divisor(count: int, most: int) -> int:
+  """Returns the largest divisor of a count that is at most `most`, or 1."""
+  return next(
+    n for n in range(max(min(count, most), 1), 0, -1) if not count % n
+  )
 
 
 def _is_folded(x: Array, strides: _Triple) -> bool:
