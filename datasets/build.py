@@ -29,9 +29,9 @@ from datasets import phantom_files
 from datasets import progress
 
 # Starting worker processes takes seconds, which a small build never earns
-# back; more than four would not keep a build under 3 GB of memory.
+# back; more than two would not keep a build of large scans under 3 GB.
 _PARALLEL_FROM_BYTES = 256 << 20
-_MOST_WORKERS = 4
+_MOST_WORKERS = 2
 
 
 class UsageError(ValueError):

@@ -8,16 +8,18 @@ import abc
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import multiprocessing
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from datasets import cases
 from datasets import progress
+from datasets import shards
 from medzoo.data import sources
 
 REPORT_FILE = 'build_report.json'
@@ -48,7 +50,6 @@ class CaseBuilder(
   RELEASE_NOTES = {'1.0.0': 'First version.'}
 
   read: Callable[[Any], cases.Example]
-  _on_beam = False
 
   @abc.abstractmethod
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
@@ -72,7 +73,8 @@ class CaseBuilder(
     del config
     return walk(manual_dir)
 
-  def extra_features(self) -> dict[str, tfds.features.FeatureConnector]:
+  @classmethod
+  def extra_features(cls) -> dict[str, tfds.features.FeatureConnector]:
     """Returns the features that only this dataset has."""
     return {}
 
@@ -83,23 +85,33 @@ class CaseBuilder(
     del directory, entries
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return self.dataset_info_from_configs(
-      features=cases.features(self.extra_features())
-    )
+    return self.dataset_info_from_configs(features=_features(type(self)))
 
   def _download_and_prepare(
     self,
     dl_manager: tfds.download.DownloadManager,
     download_config: tfds.download.DownloadConfig,
   ) -> None:
-    self._on_beam = bool(
-      download_config.beam_runner or download_config.beam_options
-    )
-    super()._download_and_prepare(dl_manager, download_config)
+    if self.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+      raise ValueError(
+        f'{self.name}: found file format {self.info.file_format.value},'
+        ' expected array_record'
+      )
+    self._index = None
+    if download_config.beam_runner or download_config.beam_options:
+      super()._download_and_prepare(dl_manager, download_config)
+      return
+    self._index = {}
+    limit = download_config.max_examples_per_split
+    infos = [
+      self._write_split(name, listed[:limit])
+      for name, listed in self._list_splits(dl_manager).items()
+    ]
+    self.info.set_splits(tfds.core.SplitDict(infos))
 
-  def _split_generators(
+  def _list_splits(
     self, dl_manager: tfds.download.DownloadManager
-  ) -> dict[str, Any]:
+  ) -> dict[str, list[Any]]:
     root = pathlib.Path(dl_manager.manual_dir)
     self._listing = self.list_cases(root)
     self._left_out = list(self._listing.left_out)
@@ -107,37 +119,54 @@ class CaseBuilder(
     if not splits:
       why = describe(self._left_out)
       raise ValueError(f'{root}: found no case that can be used; {why}')
-    return {
-      name: self._generate_examples(name, splits[name]) for name in splits
-    }
+    return splits
 
-  def _generate_examples(self, split: str, listed: Sequence[Any]) -> Any:
-    read = type(self).read
-    if self._on_beam:
-      beam = tfds.core.lazy_imports.apache_beam
-      return beam.Create(listed) | beam.FlatMap(_read_or_nothing, read)
-    return self._generate_here(split, listed, read)
-
-  def _generate_here(
-    self, split: str, listed: Sequence[Any], read: Callable
-  ) -> Iterator[cases.Example]:
-    results = _map(read, listed, self.builder_config.workers)
-    title = f'{self.name}, {split}'
+  def _write_split(
+    self, split: str, listed: Sequence[Any]
+  ) -> tfds.core.SplitInfo:
+    entries = self._index[split] = []
     failed = []
-    for result in progress.track(results, title, len(listed)):
-      if isinstance(result, cases.LeftOut):
-        failed.append(result)
-      else:
-        yield result
+
+    def records() -> Iterator[bytes]:
+      results = _map(type(self), listed, self.builder_config.workers)
+      title = f'{self.name}, {split}'
+      for result in progress.track(results, title, len(listed)):
+        if isinstance(result, cases.LeftOut):
+          failed.append(result)
+        else:
+          entries.append(result.entry)
+          yield result.data
+      if not entries:
+        raise ValueError(
+          f'{title}: none of {len(listed)} cases can be used;'
+          f' {describe(failed)}'
+        )
+
+    template = tfds.core.ShardedFileTemplate(
+      data_dir=self.data_path,
+      dataset_name=self.name,
+      split=split,
+      filetype_suffix=self.info.file_format.file_suffix,
+    )
+    info = shards.write(records(), template)
     self._left_out.extend(failed)
-    if len(failed) == len(listed):
-      raise ValueError(
-        f'{title}: none of {len(listed)} cases can be used; {describe(failed)}'
-      )
+    return info
+
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Any]:
+    """Gives TFDS what it runs on Beam."""
+    splits = self._list_splits(dl_manager)
+    return {name: self._generate_examples(x) for name, x in splits.items()}
+
+  def _generate_examples(self, listed: Sequence[Any]) -> Any:
+    beam = tfds.core.lazy_imports.apache_beam
+    return beam.Create(listed) | beam.FlatMap(_read_or_nothing, type(self).read)
 
   def _post_download_and_prepare_hook(self) -> None:
     directory = pathlib.Path(self.data_path)
-    index = sources.read_index(directory)
+    index = self._index or sources.read_index(directory)
+    _check_unique(index)
     entries = [entry for split in index.values() for entry in split]
     (directory / sources.INDEX_FILE).write_text(json.dumps(index))
     self.write_tables(directory, entries)
@@ -196,36 +225,69 @@ def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
   }
 
 
+def _check_unique(index: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+  names = collections.Counter(
+    entry['series'] for entries in index.values() for entry in entries
+  )
+  name, count = names.most_common(1)[0]
+  if count > 1:
+    raise ValueError(f'{name}: found {count} cases of this name, expected one')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+  """A case as it is written, and its entry in the index."""
+
+  data: bytes
+  entry: dict[str, Any]
+
+
+@functools.cache
+def _features(
+  builder_class: type[CaseBuilder],
+) -> tfds.features.FeaturesDict:
+  return cases.features(builder_class.extra_features())
+
+
 def _map(
-  read: Callable[[Any], cases.Example], listed: Sequence[Any], workers: int
-) -> Iterator[cases.Example | cases.LeftOut]:
+  builder_class: type[CaseBuilder], listed: Sequence[Any], workers: int
+) -> Iterator[_Record | cases.LeftOut]:
   """Reads cases in their order, one more at a time than there are workers."""
   if workers == 1:
-    yield from (_read(case, read) for case in listed)
+    yield from (_read(builder_class, case) for case in listed)
     return
   waiting: collections.deque[concurrent.futures.Future] = collections.deque()
   # Forking a process in which JAX runs threads may hang it.
   context = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-    for case in listed:
-      if len(waiting) > workers:
+  try:
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+      for case in listed:
+        if len(waiting) > workers:
+          yield waiting.popleft().result()
+        waiting.append(pool.submit(_read, builder_class, case))
+      while waiting:
         yield waiting.popleft().result()
-      waiting.append(pool.submit(_read, case, read))
-    while waiting:
-      yield waiting.popleft().result()
+  except concurrent.futures.process.BrokenProcessPool:
+    raise OSError(
+      'a process that read cases was killed, as happens when memory is short'
+    ) from None
 
 
 def _read(
-  case: Any, read: Callable[[Any], cases.Example]
-) -> cases.Example | cases.LeftOut:
+  builder_class: type[CaseBuilder], case: Any
+) -> _Record | cases.LeftOut:
   try:
-    return read(case)
+    _, example = builder_class.read(case)
   except cases.LeftOut as error:
     return error
+  data = _features(builder_class).serialize_example(example)
+  return _Record(data, sources.index_entry(example))
 
 
 def _read_or_nothing(
   case: Any, read: Callable[[Any], cases.Example]
 ) -> list[cases.Example]:
-  result = _read(case, read)
-  return [] if isinstance(result, cases.LeftOut) else [result]
+  try:
+    return [read(case)]
+  except cases.LeftOut:
+    return []

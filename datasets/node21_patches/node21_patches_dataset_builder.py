@@ -118,7 +118,8 @@ class Builder(builders.CaseBuilder):
     """Adds the map of patients, which may lie elsewhere."""
     return builders.walk(manual_dir) + cases.optional_file(config.patient_map)
 
-  def extra_features(self) -> dict[str, tfds.features.FeatureConnector]:
+  @classmethod
+  def extra_features(cls) -> dict[str, tfds.features.FeatureConnector]:
     """Returns the mask and what describes the nodule in the middle."""
     tensor = tfds.features.Tensor
     return {

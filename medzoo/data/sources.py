@@ -120,9 +120,19 @@ def read_index(
   """
   builder = tfds.builder_from_directory(directory)
   return {
-    name: [_index_entry(record) for record in builder.as_data_source(name)]
+    name: [index_entry(record) for record in builder.as_data_source(name)]
     for name in builder.info.splits
   }
+
+
+def index_entry(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what `index.json` holds of the features of one record."""
+  entry = {name: _text(record[name]) for name in ('series', 'group')}
+  for name in _FINDINGS:
+    # JSON has no NaN; a finding without a diameter has null.
+    values = np.asarray(record[name], object)
+    entry[name] = np.where(values != values, None, values).tolist()
+  return entry
 
 
 def decode(record: Mapping[str, Any]) -> types.Case:
@@ -180,15 +190,6 @@ def _load_index(
 ) -> dict[str, list[dict[str, Any]]] | None:
   path = directory / INDEX_FILE
   return json.loads(path.read_text()) if path.is_file() else None
-
-
-def _index_entry(record: Mapping[str, Any]) -> dict[str, Any]:
-  entry = {name: _text(record[name]) for name in ('series', 'group')}
-  for name in _FINDINGS:
-    # JSON has no NaN; a finding without a diameter has null.
-    values = np.asarray(record[name], object)
-    entry[name] = np.where(values != values, None, values).tolist()
-  return entry
 
 
 def _read_findings(
