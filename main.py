@@ -69,14 +69,19 @@ def _run(argv: Sequence[str]) -> None:
   if _MODE.value == 'prepare':
     print(run.Data(config, prepare).summary())
   elif _MODE.value == 'train':
-    results = run.train(config, workdir, prepare)
-    page = report.write(workdir, run.Data(config, prepare).open)
-    _announce(results, page)
+    results = run.train(config, workdir, prepare, report.write)
+    _announce(results, workdir)
+  elif _MODE.value == 'evaluate' and _MANUAL_DIR.value:
+    name = pathlib.Path(_MANUAL_DIR.value).resolve().name
+    output = pathlib.Path(_OUTPUT.value or workdir / 'evaluate' / name)
+    dataset = {**config['dataset'], 'synthetic': False}
+    dataset['name'] = dataset['name'].partition('/')[0]
+    results = run.evaluate_on(dataset, workdir, prepare, report.write, output)
+    _announce(results, output)
   elif _MODE.value == 'evaluate':
-    folder, results, data = run.evaluate(
-      config, workdir, prepare, _MANUAL_DIR.value, _OUTPUT.value
+    _announce(
+      run.evaluate_again(config, workdir, prepare, report.write), workdir
     )
-    _announce(results, report.write(folder, data.open))
   else:
     if not _INPUT.value:
       raise build.ConfigError('--mode=predict needs --input: scans to look at')
@@ -121,7 +126,7 @@ def _prepare(
   )
 
 
-def _announce(results: dict[str, Any], page: pathlib.Path) -> None:
+def _announce(results: dict[str, Any], folder: pathlib.Path) -> None:
   """Prints the main metric with its interval, and where the report lies."""
   name = results['main_metric']
   entry = results['metrics'][name]
@@ -132,7 +137,7 @@ def _announce(results: dict[str, Any], page: pathlib.Path) -> None:
       f'{name} {entry["value"]:.3f} (95 % interval {entry["low"]:.3f} to '
       f'{entry["high"]:.3f}, {entry["n"]} patients)'
     )
-  print(f'report: {page}')
+  print(f'report: {folder / "report.html"}')
 
 
 def _fail(error: BaseException, code: int) -> None:

@@ -76,9 +76,8 @@ def _published() -> ml_collections.ConfigDict:
     max_fps_per_scan=1.0,
     resamples=1000,
     baselines=dict(
-      laplacian_of_gaussian=dict(
-        name='laplacian_of_gaussian', tuning_cases=12
-      ),
+      laplacian_of_gaussian=_blobs(roundness=(0.0,)),
+      hessian_blobs=_blobs(roundness=(0.5, 1.0, 2.0)),
     ),
   )
   config.expect = dict(params=dict(screening=2_364_000))
@@ -186,6 +185,20 @@ def _reduction() -> dict:
   )
 
 
+def _blobs(roundness: tuple[float, ...]) -> dict:
+  """Bright blobs of all sizes; with roundness, tubes and sheets held down."""
+  return dict(
+    name='laplacian_of_gaussian',
+    tuning_cases=8,
+    grid=dict(
+      ceiling_hu=(-400.0, -100.0, 200.0),
+      exponent=(1.5, 2.0, 2.5),
+      roundness=roundness,
+      min_diameter_mm=(3.0, 4.0, 5.3),
+    ),
+  )
+
+
 def _candidates() -> dict:
   return dict(
     tile=(16, 32, 32),
@@ -241,7 +254,8 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
     predictor.max_candidates = 10
     predictor.tile = (8, 16, 16)
   config.evaluation.resamples = 100
-  config.evaluation.baselines.laplacian_of_gaussian.tuning_cases = 1
+  for baseline in config.evaluation.baselines.values():
+    baseline.tuning_cases = 1
 
 
 def _lidc(config: ml_collections.ConfigDict) -> None:

@@ -7,6 +7,7 @@ is compiled once, and tiles without any of the search region are skipped.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -60,11 +61,7 @@ class CandidateScreening:
     self.threshold = threshold
     self.radius_mm = radius_mm
     self.max_candidates = max_candidates
-    self._apply = jax.jit(
-      lambda variables, x: jax.nn.softmax(
-        models['screening'].apply(variables, x, train=False)['logits']
-      )
-    )
+    self._model = models['screening']
 
   def __call__(
     self, variables: dict[str, Any], volume: types.Volume
@@ -96,7 +93,7 @@ class CandidateScreening:
     region: np.ndarray,
   ) -> types.Detections:
     """Returns the candidates in a prepared scan."""
-    apply = lambda x: np.asarray(self._apply(variables['screening'], x))
+    apply = functools.partial(_probabilities, self._model, variables['screening'])
     scores = screen_tiles(apply, prepared.voxels, region, self.tile)
     return self._pick(scores, prepared)
 
@@ -125,6 +122,14 @@ class CandidateScreening:
       scores=probability[keep].astype(np.float64),
       labels=labels[keep],
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(
+  model: nn.Module, variables: Any, x: np.ndarray
+) -> jax.Array:
+  """Compiled once for each model, however many predictors use it."""
+  return jax.nn.softmax(model.apply(variables, x, train=False)['logits'])
 
 
 def screen_tiles(
@@ -156,7 +161,7 @@ def screen_tiles(
   padded[place] = image
   scores = None
   for cells, voxels in _tiles(inside, np.asarray(tile), size):
-    result = apply(padded[voxels][None, ..., None])[0]
+    result = np.asarray(apply(padded[voxels][None, ..., None])[0])
     if scores is None:
       scores = np.zeros((*inside.shape, result.shape[-1]), np.float32)
       scores[..., 0] = 1

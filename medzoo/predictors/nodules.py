@@ -5,6 +5,7 @@ false-positive reduction network, moved and sized by its regression branch,
 and classified once more where it was moved to.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,9 +54,7 @@ class Nodules:
     self.batch_size = batch_size
     self.passes = passes
     self.radius_mm = radius_mm
-    self._apply = jax.jit(
-      lambda variables, x: models['reduction'].apply(variables, x, train=False)
-    )
+    self._model = models['reduction']
 
   def __call__(
     self, variables: dict[str, Any], volume: types.Volume
@@ -108,7 +107,7 @@ class Nodules:
       cubes = patches.crop(voxels, centers, self.shape)
       batch = np.zeros((self.batch_size, *self.shape, 1), np.float32)
       batch[: len(cubes), ..., 0] = cubes
-      outputs = jax.device_get(self._apply(variables, batch))
+      outputs = jax.device_get(_outputs(self._model, variables, batch))
       rows.append({name: x[: len(cubes)] for name, x in outputs.items()})
     return {
       name: np.concatenate([row[name] for row in rows]) for name in rows[0]
@@ -125,6 +124,14 @@ class Nodules:
     moved = middle + np.asarray(offset, np.float64) / spacing
     limit = np.asarray(prepared.voxels.shape) - 1
     return np.clip(moved, 0, limit), np.asarray(diameters, np.float64)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(
+  model: nn.Module, variables: Any, x: np.ndarray
+) -> dict[str, jax.Array]:
+  """Compiled once for each model, however many predictors use it."""
+  return model.apply(variables, x, train=False)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -25,18 +25,17 @@ _KINDS = ('miss', 'false positive', 'hit')
 _NO_MARKS = np.zeros((0, 4))
 
 
-def write(folder: pathlib.Path, cases: sources.Cases) -> pathlib.Path:
-  """Writes `report.html` beside a run's results.
+def write(
+  folder: pathlib.Path, results: dict[str, Any], cases: sources.Cases
+) -> None:
+  """Writes `report.html`.
 
   Args:
-    folder: a work folder, or the output of an evaluation: `results.json`,
-      `predictions/`, and `metrics.jsonl` where there was training.
+    folder: a work folder, or the output of an evaluation: `predictions/`, and
+      `metrics.jsonl` where there was training.
+    results: what `results.json` is going to hold.
     cases: the scans that were scored, for their pictures.
-
-  Returns:
-    The page.
   """
-  results = json.loads((folder / 'results.json').read_text())
   predictions = folder / 'predictions'
   figures = [
     page.Figure(
@@ -58,17 +57,15 @@ def write(folder: pathlib.Path, cases: sources.Cases) -> pathlib.Path:
       'Terms of the loss and validation scores by step.',
     ),
   ]
-  path = folder / 'report.html'
   shown = [figure for figure in figures if figure.png is not None]
-  page.write(path, results, shown, _notes(results))
-  return path
+  page.write(folder / 'report.html', results, shown, _notes(results))
 
 
 def _froc(
   predictions: pathlib.Path, results: dict[str, Any], cases: sources.Cases
 ) -> bytes:
-  names = ['this model', *results['baselines']]
-  folders = [predictions, *(predictions / n for n in results['baselines'])]
+  names = ['this model', *results.get('baselines', {})]
+  folders = [predictions, *(predictions / n for n in results.get('baselines', {}))]
   return plots.froc(
     {
       name.replace('_', ' '): tables.read_marks(

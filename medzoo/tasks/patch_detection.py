@@ -54,7 +54,11 @@ class PatchDetection:
 
   def init(self, key: jax.Array, batch: Batch) -> Variables:
     """Returns fresh parameters and batch statistics."""
-    return self.model.init(key, jnp.asarray(batch['image'][:1]), train=False)
+    shape = (1, *batch['image'].shape[1:])
+    # Lazily: nothing of the network but its variables is computed or compiled.
+    return self.model.lazy_init(
+      key, jax.ShapeDtypeStruct(shape, jnp.float32), train=False
+    )
 
   def loss(
     self, variables: Variables, batch: Batch, key: jax.Array, *, train: bool

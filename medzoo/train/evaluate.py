@@ -5,7 +5,6 @@ anyone can score them again with another program.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -240,15 +239,16 @@ def _baseline(
     cases = run.cases['train'].subset(range(spec['tuning_cases']))
     run.writer.log(f'{run.name}{name}: tuning on {len(cases)} training scans')
     module = build.module('predictors', spec['name'])
-    settings = module.tune(cases, functools.partial(_cpm, read_truth(cases)))
+    settings = module.tune(cases, _cpm, grid=spec['grid'])
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(dataclasses.asdict(settings)))
   tuned = {'name': spec['name'], **json.loads(note.read_text())}
   return stages.predict(run, name, tuned, 'test')
 
 
-def _cpm(truth: Truth, found: Sequence[types.Detections]) -> float:
-  """Returns the CPM of detections in the scans of a truth."""
+def _cpm(cases: sources.Cases, found: Sequence[types.Detections]) -> float:
+  """Returns the CPM of detections, one set a case."""
+  truth = read_truth(cases)
   marks = {
     key: np.column_stack([one.centers.reshape(-1, 3), one.scores])
     for key, one in zip(truth.keys, found, strict=True)

@@ -29,10 +29,14 @@ from medzoo.train import stages
 from medzoo.train import writers
 
 Prepare = Callable[..., str]
+Report = Callable[[pathlib.Path, dict[str, Any], sources.Cases], None]
 
 
 def train(
-  config: Mapping[str, Any], workdir: pathlib.Path, prepare: Prepare
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  prepare: Prepare,
+  report: Report,
 ) -> dict[str, Any]:
   """Runs every stage, scores the test split and writes `results.json`.
 
@@ -40,6 +44,7 @@ def train(
     config: the experiment, as plain dicts.
     workdir: the work folder.
     prepare: `(name, **arguments) -> folder` of a prepared dataset.
+    report: writes the page on a folder, its results and the cases scored.
 
   Returns:
     The results.
@@ -75,7 +80,7 @@ def train(
       },
       **environment(),
     }
-    return score(runs, data, results, workdir)
+    return score(runs, data, results, workdir, report)
 
 
 def score(
@@ -83,14 +88,16 @@ def score(
   data: 'Data',
   results: dict[str, Any],
   workdir: pathlib.Path,
+  report: Report,
 ) -> dict[str, Any]:
-  """Scores finished runs on their test splits and writes the results.
+  """Scores finished runs on their test splits, writes report and results.
 
   Args:
     runs: one, or one a fold.
     data: the datasets.
     results: what is known from training; anything of scoring is replaced.
     workdir: the work folder.
+    report: writes the page.
 
   Returns:
     The completed results.
@@ -99,7 +106,7 @@ def score(
   scored = evaluate.evaluate(runs, workdir)
   results['timing']['seconds_per_case'] = scored.pop('seconds_per_case')
   results['peak_memory_mb']['predict'] = memory.peak_mb()
-  results |= {'dataset': data.describe(runs), 'ablations': {}, **scored}
+  results |= {'dataset': data.describe(_by_split(runs)), 'ablations': {}, **scored}
   facts = {
     'config': runs[0].config,
     'threshold': scored['threshold'],
@@ -111,7 +118,10 @@ def score(
 
 
 def evaluate_again(
-  config: Mapping[str, Any], workdir: pathlib.Path, prepare: Prepare
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  prepare: Prepare,
+  report: Report,
 ) -> dict[str, Any]:
   """Scores a finished work folder on its own test split once more."""
   path = workdir / 'results.json'
@@ -124,25 +134,28 @@ def evaluate_again(
   data = Data(config, prepare)
   with contextlib.closing(writers.Writer(workdir)) as writer:
     runs = make_runs(config, workdir, data, writer)
-    return score(runs, data, json.loads(path.read_text()), workdir)
+    results = json.loads(path.read_text())
+    return score(runs, data, results, workdir, report)
 
 
 def evaluate_on(
   dataset: Mapping[str, Any],
   workdir: pathlib.Path,
   prepare: Prepare,
+  report: Report,
   output: pathlib.Path,
-) -> tuple[dict[str, Any], 'Data']:
+) -> dict[str, Any]:
   """Scores a work folder's model on all scans of another dataset.
 
   Args:
     dataset: the section of the dataset.
     workdir: a finished work folder, of which only the model is read.
     prepare: has the dataset built.
-    output: gets `results.json` and `predictions/`.
+    report: writes the page.
+    output: gets `results.json`, `report.html` and `predictions/`.
 
   Returns:
-    The results, and the data they came from.
+    The results.
   """
   facts = predict.read_model(workdir)
   config = {**facts.config, 'dataset': dict(dataset), 'more_datasets': {}}
@@ -172,11 +185,12 @@ def evaluate_on(
     'peak_memory_mb': peak,
     'timing': {'seconds_per_case': scored.pop('seconds_per_case')},
     **environment(),
-    'dataset': data.describe([run]),
+    'dataset': data.describe({'all': [cases]}),
     **scored,
   }
+  report(output, results, cases)
   write_json(output / 'results.json', results)
-  return results, data
+  return results
 
 
 def make_runs(
@@ -316,21 +330,38 @@ class Data:
     """Returns the splits of every run, see `folds.make`."""
     return folds.make(self._config, self.open)
 
-  def describe(self, runs: Sequence[stages.Run]) -> dict[str, Any]:
-    """Returns the `dataset` part of the results."""
-    test = [run.cases['test'] for run in runs]
-    folder = pathlib.Path(self._folders[''])
+  def describe(
+    self, splits: Mapping[str, Sequence[sources.Cases]]
+  ) -> dict[str, Any]:
+    """Returns the `dataset` part of the results.
+
+    Args:
+      splits: the cases of each split, a list a run; those of the last split
+        were scored.
+    """
+    name = list(splits)[-1]
+    scored = splits[name]
+    dataset = self._config['dataset']
     return {
-      'name': self._config['dataset']['name'],
-      'version': _last_parts(folder),
-      'split': self._config['splits']['test'] if len(runs) == 1 else 'folds',
-      'examples': sum(len(cases) for cases in test),
-      'groups': len({g for cases in test for g in cases.groups}),
-      'lesions': sum(len(f[0]) for cases in test for f in cases.findings),
-      'synthetic': self._config['dataset']['synthetic'],
-      'training_examples': len(runs[0].cases['train']),
-      'validation_examples': len(runs[0].cases['validation']),
+      'name': dataset['name'],
+      'version': _last_parts(self._folders['']),
+      'split': name,
+      'examples': sum(len(cases) for cases in scored),
+      'groups': len({group for cases in scored for group in cases.groups}),
+      'lesions': sum(len(f) for cases in scored for f, _ in cases.findings),
+      'synthetic': dataset['synthetic'],
+      'cases_by_split': {
+        split: sum(len(cases) for cases in parts)
+        for split, parts in splits.items()
+      },
     }
+
+
+def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:
+  return {
+    split: [run.cases[split] for run in runs]
+    for split in ('train', 'validation', 'test')
+  }
 
 
 def _last_parts(folder: str | pathlib.Path) -> str:

@@ -105,7 +105,7 @@ def fit(run: Run, name: str) -> dict[str, Any]:
   """
   spec = run.config['stages'][name]
   checkpoints = run.folder / name / 'checkpoints'
-  done = loop.finished(checkpoints)
+  done = loop.finished(checkpoints, warn=run.writer.log)
   if done is None or not run.parameters(name).exists():
     model = build.build('models', spec['model'])
     task = build.build('tasks', spec['task'], model)
