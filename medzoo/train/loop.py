@@ -190,7 +190,10 @@ class _Fit:
     settings = self.settings
     # The shapes are needed before the first step; restoring rewinds this.
     self.batch = self._next(batches)
-    init_key, self.key = jax.random.split(jax.random.key(settings.seed))
+    init_key, self.key = (
+      state_lib.init_key(settings.seed),
+      jax.random.key(settings.seed),
+    )
     params = state_lib.shapes(self.task, init_key, self.batch)['params']
     self.tx, self.schedule = optim.make(
       settings.optimizer,

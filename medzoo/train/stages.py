@@ -21,6 +21,7 @@ from medzoo.data import transforms
 from medzoo.train import build
 from medzoo.train import loop
 from medzoo.train import mapping
+from medzoo.train import state
 from medzoo.train import writers
 from medzoo.weights import native
 
@@ -263,7 +264,7 @@ def _initial(
   sources = run.config['stages'][name]['init_from']
   if not sources:
     return None
-  key = jax.random.key(run.config['seed'])
+  key = state.init_key(run.config['seed'])
   variables = jax.jit(task.init)(key, next(batches()))
   for source in sources:
     if 'stage' in source:

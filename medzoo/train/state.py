@@ -36,6 +36,15 @@ class TrainState:
     return {'params': self.params, **self.model_state}
 
 
+def init_key(seed: int) -> jax.Array:
+  """Returns the key that fresh variables are drawn from.
+
+  Its generator compiles some twenty times faster on a CPU than the default,
+  which would take longer for a network's first values than many a training.
+  """
+  return jax.random.key(seed, impl='rbg')
+
+
 def shapes(
   task: Any, key: jax.Array, batch: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
