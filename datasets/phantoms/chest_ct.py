@@ -134,10 +134,11 @@ def _render(
   """Returns the (d, h, w) HU of a patient without noise."""
   lattice = grids.Lattice(grid, (2.5, 2.2, 2.2))
   places = lattice.positions
-  image = lattice.refine(anatomy.tissue(body, places))
+  image = lattice.refine(anatomy.tissue(body, places, rng))
   image += 1000
   image *= grids.cover(lattice.refine(anatomy.body_level(body, places)), 1.0)
   image -= 1000
+  scanners.add_table(image, grid, anatomy.back(body))
   coarse = max(2 * grain, 0.8)
   grids.add(image, grid, bones.ribs(body, coarse))
   grids.add(image, grid, bones.plates(body, coarse))

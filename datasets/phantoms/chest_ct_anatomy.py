@@ -9,6 +9,7 @@ simple shapes, so only near the surface is it a true distance.
 import dataclasses
 
 import numpy as np
+from scipy import ndimage
 
 FAT, MUSCLE, BONE, SKIN = -100.0, 45.0, 350.0, 10.0
 
@@ -229,25 +230,35 @@ def body_level(body: Body, positions: np.ndarray) -> np.ndarray:
     abs(x / wide) ** 2.5 + abs((y - 0.1 * body.depth) / deep) ** 2.5
   ) ** 0.4
   # The back lies flat on the table.
-  table = 1.36 * body.depth + 0.8 * body.fat - y
-  return _soft_min((1 - outline) * deep, table, radius=12.0)
+  return _soft_min((1 - outline) * deep, back(body) - y, radius=12.0)
 
 
-def tissue(body: Body, positions: np.ndarray) -> np.ndarray:
-  """Returns the (...) HU of the body without lungs, ribs and vessels.
+def back(body: Body) -> float:
+  """Returns the y of the patient's flat back, mm."""
+  return 1.36 * body.depth + 0.8 * body.fat
+
+
+def tissue(
+  body: Body, positions: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+  """Returns the (d, h, w) HU of the body without lungs, ribs and vessels.
 
   Args:
     body: the patient.
-    positions: (..., 3), mm.
+    positions: (d, h, w, 3) of a lattice, mm.
+    rng: parts the muscles by fat.
   """
   skin = body_level(body, positions)
   cavity = cavity_level(body, positions)
   hu = np.where(skin < body.fat, FAT, MUSCLE).astype(np.float32)
   hu[skin < 2.0] = SKIN
-  # Layers of muscle are parted by fat.
+  # Muscles lie in layers, with fat between them.
   wall = (cavity < 0) & (skin >= body.fat)
-  stripes = np.sin(positions[..., 0] * 0.35 + positions[..., 2] * 0.12)
-  hu[wall & (stripes + np.sin(cavity * 0.8) > 1.25)] = FAT
+  ripple = ndimage.gaussian_filter(
+    rng.standard_normal(skin.shape, np.float32), (4.0, 2.0, 2.0)
+  )
+  layers = np.sin(0.9 * cavity) + ripple / (0.6 * ripple.std())
+  hu[wall & (layers > 1.6)] = FAT
   inside = cavity > 0
   above = _diaphragm(body, positions) > 0
   hu[inside & above] = -40.0

@@ -51,32 +51,29 @@ def place_all(
     count: how many.
     grain: distance of points, mm.
   """
-  makers = {
-    'swelling': (_swelling, 0.2),
-    'winding': (_winding, 0.13),
-    'branching': (_branching, 0.2),
-    'bronchus': (_bronchus, 0.1),
-    'scar': (_scar, 0.13),
-    'plaque': (_plaque, 0.14),
-    'cyst': (_cyst, 0.05),
-    'mesh': (_mesh, 0.05),
-  }
-  names = list(makers)
-  shares = np.array([share for _, share in makers.values()])
   found: list[Distractor] = []
-  for _ in range(4 * count):
-    if len(found) == count:
-      break
-    name = names[rng.choice(len(names), p=shares / shares.sum())]
-    made = makers[name][0](body, rng, grain)
-    gaps = [
-      np.linalg.norm(made.center - n.center) - 1.3 * n.radius for n in taken
-    ]
-    others = [np.linalg.norm(made.center - d.center) for d in found]
-    if min(gaps, default=np.inf) > 0.5 * made.extent + 4:
-      if min(others, default=np.inf) > 0.6 * made.extent + 4:
+  # Every kind in its share, in any order.
+  kinds = [name for name, (_, share) in _MAKERS.items() for _ in range(share)]
+  for name in rng.permutation(kinds * -(-count // len(kinds)))[:count]:
+    for _ in range(10):
+      made = _MAKERS[str(name)][0](body, rng, grain)
+      if _is_clear(made, taken, found):
         found.append(made)
+        break
   return found
+
+
+def _is_clear(
+  made: Distractor, taken: list[nodules.Nodule], found: list[Distractor]
+) -> bool:
+  """Whether there is lung between a distractor and all else."""
+  gaps = [
+    np.linalg.norm(made.center - n.center) - 1.3 * n.radius for n in taken
+  ]
+  gaps += [
+    np.linalg.norm(made.center - d.center) - 0.4 * d.extent for d in found
+  ]
+  return min(gaps, default=np.inf) > 0.5 * made.extent + 4
 
 
 def _make(
@@ -158,9 +155,9 @@ def _winding(
 def _branching(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
-  """Where three to five thick branches meet; vessel or mucus."""
+  """Where four to seven thick branches meet; vessel or mucus."""
   radius = rng.uniform(1.4, 3.2)
-  arms = int(rng.integers(3, 6))
+  arms = int(rng.integers(4, 8))
   center = _inside(body, rng, 4 * radius)
   ways = np.stack([_direction(rng) for _ in range(arms)])
   length = radius * rng.uniform(3.5, 6.0, arms)[:, None]
@@ -279,28 +276,86 @@ def _plaque(
   return _make('plaque', center, 2 * half[2], cloud)
 
 
-def _cyst(
+def _cavity(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
-  """A bubble of air with a wall."""
-  radius = rng.uniform(4.0, 8.0)
+  """A sac of air with a thick wall."""
+  radius = rng.uniform(3.5, 7.5)
   center = _inside(body, rng, radius + 2)
-  wall = rng.uniform(1.0, 1.8)
-  local = tubes.fill(np.full(3, radius), grain, rng)
-  length = np.linalg.norm(local * [1.0, 1.0, rng.uniform(0.8, 1.2)], axis=1)
-  volume = np.float32(grain**3)
+  inner = radius * rng.uniform(0.4, 0.65)
+  local = tubes.fill(np.full(3, 1.2 * radius), grain, rng)
+  length = np.linalg.norm(local * rng.uniform(0.9, 1.1, 3), axis=1)
+  wall = (length < radius) & (length > inner - 0.5 * grain)
+  return _make(
+    'cavity',
+    center,
+    2 * radius,
+    _filled(center, local[wall], rng.uniform(-60, 50), grain),
+    _filled(center, local[length < inner], -950.0, grain),
+  )
+
+
+def _filled(
+  center: np.ndarray, local: np.ndarray, hu: float, grain: float
+) -> records.Points:
+  """Makes a cloud of lattice points round a place."""
+  count = len(local)
+  return records.Points(
+    (local + center).astype(np.float32),
+    np.full(count, grain**3, np.float32),
+    np.full(count, hu, np.float32),
+  )
+
+
+def _cluster(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """Plugged ends of one bronchus, like buds on a twig, close together."""
+  size = rng.uniform(1.6, 2.7)
+  center = _inside(body, rng, 3.5 * size)
+  buds: list[np.ndarray] = []
+  for place in center + 2.0 * size * rng.normal(size=(120, 3)):
+    gaps = [np.linalg.norm(place - bud) for bud in buds]
+    if 2.1 * size < min(gaps, default=3 * size) < 3.2 * size:
+      buds.append(place)
+  count = int(rng.integers(5, 10))
+  middle = np.mean(buds[:count], axis=0)
+  hu = rng.uniform(-40, 60)
   clouds = []
-  for kept, hu in (
-    ((length < radius) & (length > radius - wall), rng.uniform(-80, 20)),
-    (length < radius - wall, -970.0),
-  ):
-    places = (local[kept] + center).astype(np.float32)
-    clouds.append(
-      records.Points(
-        places, np.full(len(places), volume), np.full(len(places), hu)
-      )
-    )
-  return _make('cyst', center, 2 * radius, *clouds)
+  for bud in buds[:count]:
+    radius = size * rng.uniform(0.8, 1.2)
+    local = tubes.fill(np.full(3, radius), grain, rng)
+    kept = np.linalg.norm(local, axis=1) < radius
+    clouds.append(_filled(bud, local[kept], hu, grain))
+    twig = np.array([[middle, (middle + bud) / 2 + rng.normal(0, 1, 3), bud]])
+    radii = np.array([[0.9, 0.6]])
+    clouds.append(tubes.bezier(twig, radii, hu, grain=grain))
+  extent = 2 * max(np.linalg.norm(bud - middle) for bud in buds[:count])
+  return _make('cluster', middle, extent + 2 * size, tubes.join(*clouds))
+
+
+def _beads(
+  body: anatomy.Body, rng: np.random.Generator, grain: float
+) -> Distractor:
+  """A vessel with swellings in a row."""
+  size = rng.uniform(1.8, 3.6)
+  count = int(rng.integers(3, 6))
+  pitch = size * rng.uniform(2.4, 3.0)
+  length = count * pitch
+  center = _inside(body, rng, 0.4 * length)
+  along = _direction(rng)
+  side, _ = tubes.frame(along)
+  half = 0.5 * length * along
+  bend = rng.uniform(0.1, 0.4) * length * side
+  controls = np.array([[center - half, center + bend, center + half]])
+  line, slope = tubes.curve(controls, int(2 * length / grain))
+  way = np.cumsum(np.linalg.norm(slope[0], axis=1)) / len(slope[0])
+  step = way % pitch - pitch / 2
+  radius = np.sqrt(np.maximum(size**2 - step**2, 0.8**2))
+  cloud = tubes.tube(
+    line[0], slope[0] / len(radius), radius, _blood(body, rng), grain=grain
+  )
+  return _make('beads', line[0][len(radius) // 2], length, cloud)
 
 
 def _mesh(
@@ -319,3 +374,18 @@ def _mesh(
   radii = np.full((len(start), 2), rng.uniform(0.5, 0.9))
   cloud = tubes.bezier(controls, radii, rng.uniform(-80, 40), grain=grain)
   return _make('mesh', center, 2 * size, cloud)
+
+
+# By name, what makes a distractor and its share.
+_MAKERS = {
+  'cluster': (_cluster, 3),
+  'beads': (_beads, 3),
+  'cavity': (_cavity, 2),
+  'branching': (_branching, 2),
+  'swelling': (_swelling, 2),
+  'winding': (_winding, 1),
+  'bronchus': (_bronchus, 1),
+  'scar': (_scar, 2),
+  'plaque': (_plaque, 2),
+  'mesh': (_mesh, 1),
+}

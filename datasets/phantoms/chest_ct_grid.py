@@ -34,23 +34,30 @@ class Grid:
 
   def world(self, positions: np.ndarray) -> np.ndarray:
     """Maps (..., 3) positions in the patient to world (x, y, z), mm."""
-    return positions @ self.rotation.T + self.isocenter
+    return _turn(positions, self.rotation) + self.isocenter
 
   def patient(self, world: np.ndarray) -> np.ndarray:
     """Maps (..., 3) world (x, y, z) to positions in the patient, mm."""
-    return (world - self.isocenter) @ self.rotation
+    return _turn(world - self.isocenter, self.rotation.T)
 
   def index(self, positions: np.ndarray) -> np.ndarray:
     """Maps (..., 3) positions to float32 index coordinates (z, y, x)."""
     matrix = self.rotation / np.asarray(self.spacing)[::-1, None]
     shift = (self.isocenter - self.origin) / np.asarray(self.spacing)[::-1]
-    index = positions @ matrix.T.astype(np.float32) + shift.astype(np.float32)
-    return index[..., ::-1].astype(np.float32)
+    index = _turn(positions, matrix[::-1].astype(np.float32))
+    return index + shift[::-1].astype(np.float32)
 
   def positions(self, index: np.ndarray) -> np.ndarray:
     """Maps (..., 3) index coordinates (z, y, x) to positions, mm."""
     steps = np.asarray(index)[..., ::-1] * np.asarray(self.spacing)[::-1]
     return self.patient(steps + self.origin)
+
+
+def _turn(vectors: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+  """Multiplies (..., 3) vectors by a matrix."""
+  # einsum stays in one thread, where BLAS would start more; scans are made
+  # one on each core.
+  return np.einsum('...i,ki->...k', vectors, matrix)
 
 
 class Lattice:
@@ -63,30 +70,29 @@ class Lattice:
       grid: the voxels.
       step: about how far the points are apart, (z, y, x), mm.
     """
-    self._weights = []
     axes = []
     for size, spacing, aim in zip(grid.shape, grid.spacing, step, strict=True):
       count = max(int(np.ceil((size - 1) * spacing / aim)) + 1, 2)
       axes.append(np.linspace(0, size - 1, count))
-      self._weights.append(_hat(size, count))
+    self._shape = grid.shape
     index = np.stack(np.meshgrid(*axes, indexing='ij'), -1)
     self.positions = grid.positions(index).astype(np.float32)
-    self.spacing = tuple(
-      float((axis[1] - axis[0]) * s)
-      for axis, s in zip(axes, grid.spacing, strict=True)
-    )
 
   def refine(self, values: np.ndarray) -> np.ndarray:
     """Interpolates values at the points to float32 at every voxel."""
-    z, y, x = self._weights
-    values = np.tensordot(z, values.astype(np.float32), 1)
-    return y @ values @ x.T
-
-
-def _hat(size: int, count: int) -> np.ndarray:
-  """Returns (size, count) weights of linear interpolation."""
-  place = np.linspace(0, count - 1, size)[:, None]
-  return np.maximum(1 - abs(place - np.arange(count)), 0).astype(np.float32)
+    values = values.astype(np.float32)
+    for axis, size in enumerate(self._shape):
+      place = np.linspace(0, values.shape[axis] - 1, size)
+      first = np.minimum(place.astype(int), values.shape[axis] - 2)
+      part = (place - first).astype(np.float32)
+      part = part.reshape([-1 if a == axis else 1 for a in range(3)])
+      low = values.take(first, axis)
+      step = values.take(first + 1, axis)
+      step -= low
+      step *= part
+      low += step
+      values = low
+    return values
 
 
 def cover(level: np.ndarray, edge: float) -> np.ndarray:
@@ -143,7 +149,7 @@ def _share_out(
   upper = index - base
   weight = np.stack([1 - upper, upper])
   step = np.array([shape[1] * shape[2], shape[2], 1], np.int32)
-  flat = base @ step
+  flat = np.einsum('ni,i->n', base, step)
   cells, weights = [], []
   for z in (0, 1):
     for y in (0, 1):

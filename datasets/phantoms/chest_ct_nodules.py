@@ -13,6 +13,8 @@ from datasets.phantoms import chest_ct_tubes as tubes
 _MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 7.5, 0.5, 3.5, 30.0
 _KINDS = ('solid', 'part_solid', 'ground_glass')
 _SHARES = (0.78, 0.12, 0.10)
+# Chances that 4, 3, 2 or 1 of the readers find a nodule, and one below 3 mm.
+_AGREEMENT = ((0.74, 0.2, 0.05, 0.01), (0.1, 0.2, 0.3, 0.4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +51,13 @@ class Nodule:
 
   def level(self, positions: np.ndarray) -> np.ndarray:
     """Returns (...) about the distance from the surface, + inside, mm."""
-    offset = (positions - self.center) @ self.axes.T
+    offset = np.einsum('...i,ki->...k', positions - self.center, self.axes)
     length = np.linalg.norm(offset, axis=-1)
     unit = offset / np.maximum(length, 1e-6)[..., None]
-    swell = np.exp(5.0 * (unit @ self.bumps.T - 1)) @ self.heights
+    swell = np.zeros(length.shape)
+    for bump, height in zip(self.bumps, self.heights, strict=True):
+      near = np.einsum('...i,i->...', unit, bump)
+      swell += height * np.exp(5.0 * (near - 1))
     level = self.radius * (1 + swell) - length
     if self.hollow:
       bubble = np.linalg.norm(positions - self.center, axis=-1) - self.hollow
@@ -91,12 +96,12 @@ def draw(
     volume_radius=diameter / 2,
     axes=(_turn(rng) / stretch[:, None]),
     bumps=_directions(rng, lobes),
-    heights=rng.uniform(0.1, 0.32, lobes),
+    heights=rng.uniform(0.12, 0.4, lobes),
     spicules=_directions(rng, int(rng.integers(7, 15)) if spiky else 0),
     hu=hu,
     margin=rng.uniform(0.4, 1.2) if kind != 'ground_glass' else 1.5,
-    hollow=diameter * rng.uniform(0.1, 0.15) if hollow else 0.0,
-    readers=int(rng.choice([4, 3, 2, 1], p=[0.74, 0.2, 0.05, 0.01])),
+    hollow=diameter * rng.uniform(0.07, 0.1) if hollow else 0.0,
+    readers=int(rng.choice([4, 3, 2, 1], p=_AGREEMENT[kind == 'micro'])),
   )
   return _normalised(nodule, rng)
 

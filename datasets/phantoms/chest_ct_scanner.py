@@ -159,6 +159,27 @@ def make_grid(
   )
 
 
+def add_table(image: np.ndarray, grid: grids.Grid, back: float) -> None:
+  """Puts the table under the patient, in place.
+
+  Args:
+    image: (d, h, w) HU.
+    grid: its voxels.
+    back: y of the patient's back, mm.
+  """
+  _, h, w = image.shape
+  step = grid.spacing[1]
+  x = step * np.arange(w) + grid.origin[0] - grid.isocenter[0]
+  y = step * np.arange(h) + grid.origin[1] - grid.isocenter[1] - back
+  # It is hollow, and bends up at its sides.
+  top = 4.0 - 0.9 * back * (x / (2.2 * back)) ** 2
+  depth = y[:, None] - top
+  shell = np.minimum(abs(depth), abs(depth - 0.25 * back))
+  cover = np.clip((1.2 - shell) / step + 0.5, 0, 1)
+  cover = np.where(image < -900, cover.astype(np.float32), 0)
+  image += cover * (-350 - image)
+
+
 def _small_turn(rng: np.random.Generator) -> np.ndarray:
   """Returns a rotation of a few degrees; nobody lies quite straight."""
   result = np.eye(3)

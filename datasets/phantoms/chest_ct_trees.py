@@ -15,8 +15,8 @@ from datasets.phantoms import chest_ct_records as records
 from datasets.phantoms import chest_ct_tubes as tubes
 
 # Lung that one end of an arterial or venous tree feeds, mm3, and its radius.
-_TERRITORY = 420.0
-_END_RADIUS = 0.42
+_TERRITORY = 300.0
+_END_RADIUS = 0.45
 _MURRAY = 2.75
 
 
@@ -58,27 +58,31 @@ def grow(root: np.ndarray, ends: np.ndarray, rng: np.random.Generator) -> Tree:
     ends: (n, 3) where it ends, mm.
     rng: jitters it.
   """
-  controls, radii = [], []
-  radius = lambda n: _END_RADIUS * n ** (1 / _MURRAY)
-  stack = [(root, root - ends.mean(0), ends, radius(len(ends)))]
+  branches, radii = [], []
+  stack = [(root, root - ends.mean(0), ends, _radius(len(ends)))]
   while stack:
     start, heading, fed, before = stack.pop()
-    middle = fed.mean(0)
-    share = 1.0 if len(fed) == 1 else rng.uniform(0.35, 0.55)
-    end = start + share * (middle - start)
+    here = _radius(len(fed))
+    end = fed.mean(0)
     if len(fed) > 1:
-      end += rng.normal(0, 0.05, 3) * np.linalg.norm(middle - start)
+      # The rest of the way is left to the next branches.
+      end = start + rng.uniform(0.35, 0.55) * (end - start)
     length = np.linalg.norm(end - start)
     heading = heading / max(np.linalg.norm(heading), 1e-6)
     handle = (start + end) / 2 + 0.22 * length * heading
     handle += rng.normal(0, 0.07, 3) * length
-    here = radius(len(fed))
-    controls.append((start, handle, end))
-    radii.append((min(before, 1.25 * here), here if len(fed) > 1 else 0.2))
+    branches.append((start, handle, end))
+    last = here if len(fed) > 1 else 0.5 * _END_RADIUS
+    radii.append((min(before, 1.25 * here), last))
     if len(fed) > 1:
       for part in _divide(fed, end - start, rng):
         stack.append((end, end - handle, part, here))
-  return Tree(np.array(controls), np.array(radii))
+  return Tree(np.array(branches), np.array(radii))
+
+
+def _radius(count: int) -> float:
+  """Returns the radius of a branch that feeds a number of ends, mm."""
+  return _END_RADIUS * count ** (1 / _MURRAY)
 
 
 def _divide(
@@ -92,11 +96,9 @@ def _divide(
   offset = offset - (offset @ across)[:, None] * across
   main = np.linalg.eigh(offset.T @ offset)[1][:, -1]
   # Branches are seldom of one size.
-  cut = np.quantile(offset @ main, rng.uniform(0.3, 0.7))
-  above = offset @ main > cut
-  if above.all() or not above.any():
-    above = np.arange(len(places)) % 2 == 0
-  return places[above], places[~above]
+  order = np.argsort(offset @ main)
+  cut = int(np.clip(rng.uniform(0.3, 0.7) * len(places), 1, len(places) - 1))
+  return places[order[:cut]], places[order[cut:]]
 
 
 def vessels(body: anatomy.Body, rng: np.random.Generator) -> list[Tree]:
@@ -125,7 +127,7 @@ def airways(
     [_windpipe(body, grain, True)],
     [_windpipe(body, grain, False)],
   )
-  smallest = 1.1
+  smallest = 1.35
   for tree in arteries:
     kept = (tree.radii[:, 1] > smallest) & (tree.radii[:, 0] < 5.5)
     if not kept.any():
@@ -139,10 +141,10 @@ def airways(
       size = radii.mean(1) if end is None else radii[:, end]
       controls = controls.copy()
       controls[:, i] += shift * (1.8 * size + 0.5)[:, None]
-    lumen = 0.8 * radii
+    lumen = 0.7 * radii
     lumina.append(tubes.bezier(controls, lumen, -965.0, grain=grain))
     walls.append(
-      tubes.bezier(controls, lumen * 1.12 + 0.45, -150.0, grain=grain)
+      tubes.bezier(controls, lumen + 0.5, -250.0, grain=grain)
     )
   return tubes.join(*walls), tubes.join(*lumina)
 
