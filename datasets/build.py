@@ -5,6 +5,10 @@
 TFDS alone returns old data when a builder is asked for with other arguments
 or other raw files, so both are hashed into the name of the prepared dataset.
 A dataset is built in a folder of its own and moved when it is complete.
+
+Where TensorFlow is installed TFDS's own command works too, for real data:
+`tfds build NAME --imports=datasets.NAME.NAME_dataset_builder
+--manual_dir=DIR`, with the Beam options of TFDS for a cluster.
 """
 
 import argparse
@@ -181,7 +185,7 @@ def _measure(
 def _choose_workers(size: int) -> int:
   if size < _PARALLEL_FROM_BYTES:
     return 1
-  return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+  return min(os.cpu_count() or 1, _MOST_WORKERS)
 
 
 def _refuse_root(
@@ -229,11 +233,8 @@ def _build(
   root: pathlib.Path,
   final: pathlib.Path,
 ) -> None:
-  progress.say(f'{builder_class.name}: building from {root}')
   with folders.partial(final.parent) as partial, _quiet():
-    builder = builder_class(
-      data_dir=partial, config=config, file_format='array_record'
-    )
+    builder = builder_class(data_dir=partial, config=config)
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(manual_dir=root)
     )

@@ -51,6 +51,10 @@ class CaseBuilder(
 
   read: Callable[[Any], cases.Example]
 
+  def __init__(self, **arguments: Any):
+    """Passes TFDS's arguments on; other file formats have no random access."""
+    super().__init__(**{**arguments, 'file_format': 'array_record'})
+
   @abc.abstractmethod
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
     """Lists the cases of every split without reading voxels.
@@ -92,11 +96,6 @@ class CaseBuilder(
     dl_manager: tfds.download.DownloadManager,
     download_config: tfds.download.DownloadConfig,
   ) -> None:
-    if self.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-      raise ValueError(
-        f'{self.name}: found file format {self.info.file_format.value},'
-        ' expected array_record'
-      )
     self._index = None
     if download_config.beam_runner or download_config.beam_options:
       super()._download_and_prepare(dl_manager, download_config)
@@ -113,6 +112,7 @@ class CaseBuilder(
     self, dl_manager: tfds.download.DownloadManager
   ) -> dict[str, list[Any]]:
     root = pathlib.Path(dl_manager.manual_dir)
+    progress.say(f'{self.name}: looking at the files in {root}')
     self._listing = self.list_cases(root)
     self._left_out = list(self._listing.left_out)
     splits = {name: x for name, x in self._listing.splits.items() if x}

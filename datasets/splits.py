@@ -37,6 +37,8 @@ def divide(
   """
   if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
     raise ValueError(f'found shares {dict(shares)}, expected positive ones')
+  # The order of a config's keys must not decide.
+  shares = dict(sorted(shares.items()))
   members: dict[str, list[int]] = {}
   for i, group in enumerate(groups):
     members.setdefault(group, []).append(i)

@@ -55,6 +55,8 @@ def read(source: Source) -> cases.Example:
   volume = cases.read_file(source.path, name)
   if not volume.series_uid or not source.path.is_dir():
     volume = dataclasses.replace(volume, series_uid=name)
+  if volume.spacing[0] is None:
+    raise cases.LeftOut(name, 'single_image', 'one slice has no thickness')
   placed = [row for row in source.rows if row.label and row.x is not None]
   index = np.array([(x.z, x.y, x.x) for x in placed]).reshape(-1, 3)
   inside = (index >= -0.5) & (index <= np.array(volume.voxels.shape) - 0.5)

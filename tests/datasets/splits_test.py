@@ -39,6 +39,15 @@ class SplitsTest(parameterized.TestCase):
     self.assertEqual(first, again)
     self.assertNotEqual(first, other)
 
+  def test_the_order_of_the_shares_does_not_decide(self):
+    groups = [str(i) for i in range(15)]
+    shares = {'train': 1, 'validation': 1, 'test': 2}
+    turned = dict(reversed(shares.items()))
+    self.assertEqual(
+      list(splits.divide(range(15), groups, shares, 0).items()),
+      list(splits.divide(range(15), groups, turned, 0).items()),
+    )
+
   @parameterized.parameters(({},), ({'train': -1, 'test': 2},), ({'train': 0},))
   def test_refuses_shares(self, shares):
     with self.assertRaisesRegex(ValueError, 'expected positive'):

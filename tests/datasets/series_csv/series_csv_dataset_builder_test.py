@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 
 import numpy as np
 from absl.testing import absltest
@@ -98,6 +99,19 @@ class SeriesCsvTest(parameterized.TestCase):
     outside.write_bytes(outside.read_bytes() + b' ')
     third, _ = self.prepare(row)
     self.assertNotEqual(first, third)
+
+  def test_a_series_under_two_names_is_refused(self):
+    folder = self.raw / 'scans/again'
+    shutil.copytree(self.raw / 'scans/c', folder)
+    with self.assertRaisesRegex(ValueError, '1.1: found 2 cases of this name'):
+      self.prepare('scans/c,,,,,,g', 'scans/again,,,,,,g')
+
+  def test_a_single_image_is_left_out(self):
+    directory, report = self.prepare(
+      'scans/c/1.dcm,nodule,1,1,0,2,g', 'scans/c,nodule,1,1,1,2,g'
+    )
+    self.assertEqual(report['left_out'], {'single_image': 1})
+    self.assertEqual(sources.open_cases(directory, 'all').keys, ['1.1'])
 
   @parameterized.parameters(
     ('scans/none.mha,nodule,1,1,1,2,g', 'annotations.csv:2: found no file'),
