@@ -100,9 +100,9 @@ def _screening() -> dict:
       margin=(4, 8, 8),
       shifted=4,
       shift_mm=2.0,
-      random_per_positive=3,
+      random_per_scan=60,
       hard='',
-      hard_per_positive=0,
+      hard_per_scan=0,
       exclusion_mm=5.0,
       inside=False,
       positive_share=0.25,
@@ -154,9 +154,9 @@ def _reduction() -> dict:
       margin=(4, 8, 8),
       shifted=4,
       shift_mm=2.0,
-      random_per_positive=0,
+      random_per_scan=0,
       hard='mining',
-      hard_per_positive=3,
+      hard_per_scan=100,
       exclusion_mm=5.0,
       inside=False,
       positive_share=0.33,
@@ -247,6 +247,7 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
     stage.eval_every = 3
     stage.checkpoint_every = 2
     stage.data.shifted = 1
+    stage.data.random_per_scan = min(stage.data.random_per_scan, 8)
   for predictor in (
     config.evaluation.predictor.screening,
     stages.mining.predictor,

@@ -23,6 +23,8 @@ _GAS_HU = -970.0
 _OUTSIDE_HU = -940.0
 _TRACHEA_HU = -930.0
 _SMALLEST_LUNGS_ML = 50.0
+# In plane. A scan that is smaller shows a part of a lung at most.
+_SMALLEST_CHEST_MM = 80.0
 _SMALLEST_SHARE = 0.02
 # A nodule of 23 mm that sits on the pleura is bridged by a ball of this radius
 # down to about 3 mm, which the rim makes up for.
@@ -39,8 +41,9 @@ def search_region(volume: types.Volume, name: str) -> np.ndarray:
 
   Args:
     volume: scan at about 1 mm, not windowed; Hounsfield units in CT.
-    name: 'lung' (where no lung is found the whole body, with a warning in the
-      log), 'body', or 'none' for everything.
+    name: 'lung' (everything where the scan is a cube too small to hold a
+      lung; where no lung is found the whole body, with a warning in the log),
+      'body', or 'none' for everything.
 
   Returns:
     (d, h, w) bool.
@@ -48,7 +51,8 @@ def search_region(volume: types.Volume, name: str) -> np.ndarray:
   Raises:
     ValueError: the name is another.
   """
-  if name == 'none':
+  extent = np.multiply(volume.voxels.shape[1:], volume.spacing[1:])
+  if name == 'none' or (name == 'lung' and max(extent) < _SMALLEST_CHEST_MM):
     return np.ones(volume.voxels.shape, bool)
   if name == 'body':
     return body_mask(volume)

@@ -31,8 +31,8 @@ class _Spec:
   region: str
   shifted: int
   shift_mm: float
-  random_per_positive: int
-  hard_per_positive: int
+  random_per_scan: int
+  hard_per_scan: int
   exclusion_mm: float
   inside: bool
   seed: int
@@ -57,9 +57,9 @@ def derive(
   region: str,
   shifted: int,
   shift_mm: float,
-  random_per_positive: int,
+  random_per_scan: int,
   hard: Mapping[str, np.ndarray] | None,
-  hard_per_positive: int,
+  hard_per_scan: int,
   exclusion_mm: float = 5.0,
   inside: bool = False,
   seed: int,
@@ -70,8 +70,7 @@ def derive(
   Positives are each lesion and copies of it shifted at random. Negatives are
   cubes whose *centre* lies outside every lesion and every excluded finding
   plus a distance: random places of the search region, and hard ones that a
-  detector took for lesions, surest first. A scan is given negatives in
-  proportion to its lesions; one without any counts as having one. A lesion of
+  detector took for lesions, surest first, as many from every scan. A lesion of
   unknown place (an image-level label) gives no positive, and its case no
   negative.
 
@@ -91,10 +90,10 @@ def derive(
     region: where random negatives lie, see `places.anywhere`.
     shifted: number of shifted copies of each lesion.
     shift_mm: largest shift along an axis, mm.
-    random_per_positive: random negatives for each positive, copies included.
+    random_per_scan: random negatives of each scan.
     hard: candidates of a detector by series, (n, 4) world x, y, z in mm and
       score; None has no hard negatives.
-    hard_per_positive: hard negatives for each positive, as far as they go.
+    hard_per_scan: hard negatives of each scan, at most.
     exclusion_mm: distance of a negative's centre from the rim of a finding, mm.
     inside: keeps the whole patch of a random negative (without its margin)
       inside the scan, which small scans need: otherwise only negatives show
@@ -121,8 +120,8 @@ def derive(
     region=region,
     shifted=shifted,
     shift_mm=shift_mm,
-    random_per_positive=random_per_positive,
-    hard_per_positive=hard_per_positive,
+    random_per_scan=random_per_scan,
+    hard_per_scan=hard_per_scan,
     exclusion_mm=exclusion_mm,
     inside=inside,
     seed=seed,
@@ -285,17 +284,14 @@ def _negatives(
   rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
   """Returns centres of negatives by kind, index (z, y, x)."""
-  positives = max(len(case.lesions), 1) * (1 + spec.shifted)
   spheres = places.forbidden(case, volume, spec.exclusion_mm)
   return {
-    'hard': places.surest(
-      volume, candidates, spheres, positives * spec.hard_per_positive
-    ),
+    'hard': places.surest(volume, candidates, spheres, spec.hard_per_scan),
     'random': places.anywhere(
       volume,
       spec.region,
       spheres,
-      positives * spec.random_per_positive,
+      spec.random_per_scan,
       whole_shape=spec.shape if spec.inside else None,
       rng=rng,
     ),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from medzoo.train import build
 from medzoo.train import checkpoints
 from medzoo.train import devices
 from medzoo.train import memory
@@ -268,7 +269,7 @@ class _Fit:
     try:
       return next(batches)
     except StopIteration:
-      raise ValueError(
+      raise build.ConfigError(
         f'{self.stage}: the training batches ended at step '
         f'{self.record.step}, expected an endless sequence'
       ) from None
@@ -358,20 +359,20 @@ def _check(settings: Settings, eval_batches: EvalBatches | None) -> None:
   """Refuses settings that cannot be meant."""
   for name in ('steps', 'eval_every', 'checkpoint_every', 'log_every'):
     if getattr(settings, name) < 1:
-      raise ValueError(
+      raise build.ConfigError(
         f'{name}: found {getattr(settings, name)}, expected at least 1'
       )
   select = settings.select
   if select is None:
     return
   if eval_batches is None:
-    raise ValueError('select: there are no validation batches to select on')
+    raise build.ConfigError('select: there are no validation batches to select on')
   if set(select) != {'metric', 'mode', 'patience'}:
-    raise ValueError(
+    raise build.ConfigError(
       f'select: found {", ".join(sorted(select))}, expected metric, mode, '
       'patience'
     )
   if select['mode'] not in ('max', 'min'):
-    raise ValueError(
+    raise build.ConfigError(
       f'select.mode: found {select["mode"]!r}, expected max or min'
     )

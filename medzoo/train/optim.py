@@ -8,6 +8,8 @@ import flax.traverse_util
 import jax
 import optax
 
+from medzoo.train import build
+
 _COMMON = ('name', 'learning_rate', 'schedule', 'clip_norm', 'weight_decay')
 
 
@@ -41,7 +43,7 @@ def make(
   """
   check_trainable(params, trainable)
   if 'learning_rate' not in spec:
-    raise ValueError('optimizer: learning_rate is missing')
+    raise build.ConfigError('optimizer: learning_rate is missing')
   schedule = _schedule(
     spec['learning_rate'], spec.get('schedule') or {'name': 'constant'}, steps
   )
@@ -76,12 +78,12 @@ def check_trainable(params: Any, trainable: Sequence[str] | None) -> None:
   paths = list(flax.traverse_util.flatten_dict(params))
   for prefix in trainable or ():
     if not any(is_trainable(path, (prefix,)) for path in paths):
-      raise ValueError(
+      raise build.ConfigError(
         f'trainable: no module {prefix!r}; the model has '
         + ', '.join(sorted({path[0] for path in paths}))
       )
   if trainable is not None and not trainable:
-    raise ValueError('trainable: found no prefix, expected at least one')
+    raise build.ConfigError('trainable: found no prefix, expected at least one')
 
 
 def partition(params: Any, trainable: Sequence[str] | None) -> tuple[Any, Any]:
@@ -171,18 +173,18 @@ def _build(
   options = dict(spec)
   name = options.pop('name', None)
   if name not in table:
-    raise ValueError(
+    raise build.ConfigError(
       f'{what}.name: found {name!r}, expected one of {", ".join(table)}'
     )
   parameters = inspect.signature(table[name]).parameters.values()
   known = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
   for key in options:
     if key not in [p.name for p in known]:
-      raise ValueError(
+      raise build.ConfigError(
         f'{what}.{key}: {name} has no such option; it has '
         + (', '.join(p.name for p in known) or 'none')
       )
   for option in known:
     if option.default is option.empty and option.name not in options:
-      raise ValueError(f'{what}.{option.name}: {name} needs it')
+      raise build.ConfigError(f'{what}.{option.name}: {name} needs it')
   return table[name](*args, **options)

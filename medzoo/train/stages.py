@@ -31,8 +31,8 @@ _DERIVE = (
   'margin',
   'shifted',
   'shift_mm',
-  'random_per_positive',
-  'hard_per_positive',
+  'random_per_scan',
+  'hard_per_scan',
   'exclusion_mm',
   'inside',
 )

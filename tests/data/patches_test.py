@@ -24,9 +24,9 @@ def _arguments(**changes):
     'region': 'none',
     'shifted': 4,
     'shift_mm': 5.0,
-    'random_per_positive': 3,
+    'random_per_scan': 15,
     'hard': None,
-    'hard_per_positive': 0,
+    'hard_per_scan': 0,
     'seed': 0,
   }
   return values | changes
@@ -49,7 +49,7 @@ class PatchesTest(parameterized.TestCase):
       phantom_cases.case('b'),
     ]
     store, table = self._derive(cases)
-    self.assertLen(store, 2 * 5 * 4 + 5 * 3)
+    self.assertLen(store, 2 * 5 + 2 * 15)
     self.assertEqual(store[0]['image'].shape, (19, 24, 24))
     self.assertEqual(store[0]['image'].dtype, np.float16)
     self.assertSequenceEqual(
@@ -81,7 +81,7 @@ class PatchesTest(parameterized.TestCase):
 
   def test_voxels_are_those_of_prepare(self):
     case = phantom_cases.case('a', [(14, 30, 30)])
-    store, _ = self._derive([case], shifted=0, random_per_positive=0)
+    store, _ = self._derive([case], shifted=0, random_per_scan=0)
     prepared = volumes.prepare(case.volume, _WINDOW, (1.0, 1.0, 1.0))
     center = prepared.world_to_index(case.lesions.centers)[0]
     start = np.round(center - store[0]['offset'] - [9, 11.5, 11.5]).astype(int)
@@ -117,7 +117,7 @@ class PatchesTest(parameterized.TestCase):
 
   def test_outside_is_air(self):
     case = phantom_cases.case('a', [(0, 0, 0)])
-    store, _ = self._derive([case], shifted=0, random_per_positive=0)
+    store, _ = self._derive([case], shifted=0, random_per_scan=0)
     image = store[0]['image']
     middle = (np.array(image.shape) - 1) / 2
     np.testing.assert_array_equal(image[: int(middle[0])], 0)
@@ -192,9 +192,9 @@ class PatchesTest(parameterized.TestCase):
     store, _ = self._derive(
       [case],
       hard={'a': candidates},
-      hard_per_positive=2,
+      hard_per_scan=2,
       shifted=0,
-      random_per_positive=0,
+      random_per_scan=0,
     )
     self.assertSequenceEqual(
       store.kinds.tolist(), ['annotation', 'hard', 'hard']
@@ -207,7 +207,7 @@ class PatchesTest(parameterized.TestCase):
       diameters=np.array([np.nan, 6.0]),
       labels=[2, 3],
     )
-    store, table = self._derive([case], shifted=1, random_per_positive=0)
+    store, table = self._derive([case], shifted=1, random_per_scan=0)
     self.assertSequenceEqual(store.labels.tolist(), [2, 3, 2, 3])
     np.testing.assert_array_equal(table['diameter'], [np.nan, 6, np.nan, 6])
 
@@ -253,7 +253,7 @@ class PatchesTest(parameterized.TestCase):
   def test_nothing_and_twice_are_errors(self):
     case = phantom_cases.case('a')
     with self.assertRaisesRegex(ValueError, 'no patch at all'):
-      self._derive([case], random_per_positive=0)
+      self._derive([case], random_per_scan=0)
     self._derive([case])
     with self.assertRaisesRegex(ValueError, 'exists already'):
       self._derive([case])

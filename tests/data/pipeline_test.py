@@ -40,9 +40,9 @@ class PipelineTest(parameterized.TestCase):
       region='none',
       shifted=4,
       shift_mm=4.0,
-      random_per_positive=2,
+      random_per_scan=2,
       hard=None,
-      hard_per_positive=0,
+      hard_per_scan=0,
       seed=0,
     )
     cls.store = patches.PatchStore(folder)
