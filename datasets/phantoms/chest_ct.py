@@ -81,7 +81,7 @@ def make(seed: int, index: int, *, size: str = 'small') -> records.Phantom:
     (-below, 1.01 * body.height + above),
   )
   vessels = trees.vessels(body, person)
-  count = min(_count(seed, patient), measures.most_nodules)
+  count = min(count_nodules(seed, patient), measures.most_nodules)
   found = nodules.place_all(body, vessels, person, count)
   grain = 0.6 * spacing
   others = distractors.place_all(
@@ -115,8 +115,8 @@ def make(seed: int, index: int, *, size: str = 'small') -> records.Phantom:
   )
 
 
-def _count(seed: int, patient: int) -> int:
-  """Returns how many nodules a patient has."""
+def count_nodules(seed: int, patient: int) -> int:
+  """Returns how many nodules a patient of the larger sizes gets."""
   block, place = divmod(patient - 1, len(_COUNTS))
   order = np.random.default_rng([seed, block, 2]).permutation(_COUNTS)
   return int(order[place])

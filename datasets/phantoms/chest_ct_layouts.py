@@ -167,8 +167,10 @@ def annotations(
     for value in values[1:]:
       merged = (merged + value) / 2
     (found if len(values) >= _READERS else excluded).append(merged)
-  table = lambda values: np.array(values).reshape(-1, 4)
-  return table(found), table(excluded + points)
+  return (
+    np.array(found).reshape(-1, 4),
+    np.array(excluded + points).reshape(-1, 4),
+  )
 
 
 def _lidc_scan(

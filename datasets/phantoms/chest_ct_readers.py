@@ -96,8 +96,11 @@ def _mark(
 def _segment(
   grid: grids.Grid, nodule: nodules.Nodule, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a (d, h, w) bool of what a reader takes for the nodule, and the
-  index (z, y, x) of its first voxel."""
+  """Segments a nodule as one reader would.
+
+  Returns:
+    (d, h, w) bool, and the index (z, y, x) of its first voxel.
+  """
   reach = (1.8 * nodule.radius + 2) / np.asarray(grid.spacing) + 1
   middle = grid.index(nodule.center[None])[0]
   # One pixel of the image is kept free for the outline.
@@ -119,7 +122,8 @@ def _segment(
   if count > 1:
     sizes = np.bincount(labels.ravel())[1:]
     mask = labels == 1 + sizes.argmax()
-  return mask, low
+  # An outline does not go into notches of a pixel.
+  return ndimage.binary_closing(mask, _CROSS[None]), low
 
 
 def outline(mask: np.ndarray) -> list[tuple[bool, np.ndarray]]:
@@ -187,6 +191,11 @@ def _closes(
   return True
 
 
+def _near(value: float, rng: np.random.Generator) -> int:
+  """Returns a rating from 1 to 5 about a value."""
+  return int(np.clip(np.round(value + rng.normal(0, 0.5)), 1, 5))
+
+
 def _ratings(
   nodule: nodules.Nodule, rng: np.random.Generator
 ) -> tuple[int, ...]:
@@ -194,15 +203,14 @@ def _ratings(
   size = 2 * nodule.radius
   texture = {'solid': 5, 'part_solid': 3, 'ground_glass': 1}[nodule.kind]
   lobes, spikes = len(nodule.bumps), len(nodule.spicules)
-  near = lambda value: int(np.clip(np.round(value + rng.normal(0, 0.5)), 1, 5))
   return (
-    near(1.5 + min(size / 4, 2.5) + 0.2 * (texture - 3)),
+    _near(1.5 + min(size / 4, 2.5) + 0.2 * (texture - 3), rng),
     1,
     3 if nodule.hu > 200 else 6,
-    near(4.0),
-    near(2 if texture < 4 else 4),
-    near(1 + 0.6 * lobes),
-    near(1 + 0.3 * spikes),
-    near(texture),
-    near(1.5 + size / 8 + (1.5 if spikes else 0)),
+    _near(4.0, rng),
+    _near(2 if texture < 4 else 4, rng),
+    _near(1 + 0.6 * lobes, rng),
+    _near(1 + 0.3 * spikes, rng),
+    _near(texture, rng),
+    _near(1.5 + size / 8 + (1.5 if spikes else 0), rng),
   )

@@ -143,9 +143,7 @@ def airways(
       controls[:, i] += shift * (1.8 * size + 0.5)[:, None]
     lumen = 0.7 * radii
     lumina.append(tubes.bezier(controls, lumen, -965.0, grain=grain))
-    walls.append(
-      tubes.bezier(controls, lumen + 0.5, -250.0, grain=grain)
-    )
+    walls.append(tubes.bezier(controls, lumen + 0.5, -250.0, grain=grain))
   return tubes.join(*walls), tubes.join(*lumina)
 
 
