@@ -7,8 +7,7 @@ import functools
 import pathlib
 import re
 import sys
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app

@@ -65,7 +65,10 @@ def _froc(
   predictions: pathlib.Path, results: dict[str, Any], cases: sources.Cases
 ) -> bytes:
   names = ['this model', *results.get('baselines', {})]
-  folders = [predictions, *(predictions / n for n in results.get('baselines', {}))]
+  folders = [
+    predictions,
+    *(predictions / n for n in results.get('baselines', {})),
+  ]
   return plots.froc(
     {
       name.replace('_', ' '): tables.read_marks(
@@ -125,7 +128,9 @@ def _sorted_out(
     sure = sure[sure[:, 3] >= threshold]
     nodules = truth.get(key, _NO_MARKS)
     hits = _hits(sure, nodules)
-    for nodule, scores in zip(nodules, np.where(hits, sure[:, 3:], -1).T, strict=True):
+    for nodule, scores in zip(
+      nodules, np.where(hits, sure[:, 3:], -1).T, strict=True
+    ):
       score = scores.max(initial=-1)
       title = f'{nodule[3]:.1f} mm'
       if score < 0:

@@ -13,7 +13,6 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-
 # What a module calls the one thing that configs build from it.
 _ALIASES = {'models': 'Model', 'tasks': 'Task', 'predictors': 'Predictor'}
 

@@ -5,8 +5,7 @@ A run without folds uses the splits that its config names. With folds, groups
 part k, selected on part k + 1 and trained on the rest.
 """
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from medzoo.data import sources

@@ -366,7 +366,9 @@ def _check(settings: Settings, eval_batches: EvalBatches | None) -> None:
   if select is None:
     return
   if eval_batches is None:
-    raise build.ConfigError('select: there are no validation batches to select on')
+    raise build.ConfigError(
+      'select: there are no validation batches to select on'
+    )
   if set(select) != {'metric', 'mode', 'patience'}:
     raise build.ConfigError(
       f'select: found {", ".join(sorted(select))}, expected metric, mode, '

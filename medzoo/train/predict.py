@@ -23,7 +23,6 @@ from medzoo.train import build
 from medzoo.train import progress
 from medzoo.train import stages
 
-
 # The name of a scan, and the function that reads it.
 Readable = tuple[str, Callable[[], types.Volume]]
 

@@ -11,9 +11,7 @@ import json
 import pathlib
 import platform
 import statistics
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -106,7 +104,11 @@ def score(
   scored = evaluate.evaluate(runs, workdir)
   results['timing']['seconds_per_case'] = scored.pop('seconds_per_case')
   results['peak_memory_mb']['predict'] = memory.peak_mb()
-  results |= {'dataset': data.describe(_by_split(runs)), 'ablations': {}, **scored}
+  results |= {
+    'dataset': data.describe(_by_split(runs)),
+    'ablations': {},
+    **scored,
+  }
   facts = {
     'config': runs[0].config,
     'threshold': scored['threshold'],
