@@ -51,7 +51,7 @@ def _published() -> ml_collections.ConfigDict:
   config.dataset = dict(name='lidc_idri', options={}, synthetic=False)
   config.more_datasets = {}
   config.splits = dict(train='train', validation='validation', test='test')
-  config.folds = dict(by='', parts='', count=0, always='')
+  config.folds = dict(by='', parts='', count=0, always='', reuse=False)
   config.real_variants = ('lidc', 'luna16', 'series_csv', 'node21')
   config.preprocess = dict(spacing=(1.0, 1.0, 1.0), window=_LUNG, region='lung')
   config.stages = dict(
@@ -94,7 +94,9 @@ def _screening() -> dict:
       easy_kept=0.5,
       regression_weight=0.0,
     ),
-    model=dict(name='candidate_screening', widths=(32, 32, 64, 250)),
+    model=dict(
+      name='candidate_screening', num_classes=2, widths=(32, 32, 64, 250)
+    ),
     data=dict(
       shape=(15, 30, 30),
       margin=(4, 8, 8),
@@ -143,6 +145,7 @@ def _reduction() -> dict:
     ),
     model=dict(
       name='false_positive_reduction',
+      num_classes=2,
       widths=(32, 32, 64, 64, 128),
       hidden=128,
       regression=True,
@@ -268,7 +271,7 @@ def _luna16(config: ml_collections.ConfigDict) -> None:
   """LUNA16 with its ten official folds."""
   config.dataset.name = 'luna16'
   config.folds.by = 'subset'
-  config.folds.parts = tuple(f'subset{k}' for k in range(10))
+  config.folds.parts = '+'.join(f'subset{k}' for k in range(10))
 
 
 def _series_csv(config: ml_collections.ConfigDict) -> None:
@@ -279,5 +282,53 @@ def _series_csv(config: ml_collections.ConfigDict) -> None:
 
 
 def _node21(config: ml_collections.ConfigDict) -> None:
-  """Cubes round real nodules, scored on whole scans of LIDC-IDRI."""
+  """Cubes round real nodules, then whole scans of LIDC-IDRI one by one.
+
+  `--manual_dir` holds the cubes, `--config.more_datasets.scans.manual_dir` the
+  LIDC-IDRI tree, and `--config.dataset.options.patient_map` the table of
+  patients and series by which the patients of the scans are kept out of the
+  cubes. A fold trains on the cubes and on every scan but the patient it is
+  tested on, and chooses its threshold on scans it was trained on: there are
+  too few to set some aside. Networks are half the published width.
+  """
   config.dataset.name = 'node21_patches'
+  config.dataset.options = dict(patient_map='')
+  config.more_datasets = dict(
+    scans=dict(name='lidc_idri', manual_dir='', options={})
+  )
+  config.folds.update(
+    by='group',
+    parts='scans:all',
+    count=2,
+    always='train+validation',
+    reuse=True,
+  )
+  stages = config.stages
+  stages.mining.data.split = 'train'
+  stages.mining.predictor.max_candidates = 400
+  stages.screening.model.widths = (16, 16, 32, 96)
+  stages.screening.data.update(
+    shifted=2, random_per_scan=12, inside=True, positive_share=0.25
+  )
+  stages.reduction.model.update(
+    widths=(16, 16, 32, 32, 64),
+    hidden=64,
+    regression_hidden=64,
+    regression_pool=(2, 3, 3),
+  )
+  stages.reduction.data.update(
+    shape=(25, 48, 48),
+    margin=(4, 4, 4),
+    shifted=2,
+    random_per_scan=4,
+    hard_per_scan=400,
+    inside=True,
+  )
+  stages.reduction.task.extent = (25.0, 48.0, 48.0)
+  config.evaluation.predictor.shape = (25, 48, 48)
+  for stage, steps in ((stages.screening, 2000), (stages.reduction, 800)):
+    stage.steps = steps
+    stage.batch_size = 32
+    stage.eval_every = steps // 4
+    stage.checkpoint_every = steps // 4
+    stage.select = None

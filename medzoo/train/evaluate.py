@@ -236,7 +236,9 @@ def _baseline(
   """Tunes a baseline on training scans and runs it on the test split."""
   note = run.folder / name / 'tuned.json'
   if not note.exists():
-    cases = run.cases['train'].subset(range(spec['tuning_cases']))
+    training = run.cases['train']
+    number = min(spec['tuning_cases'], len(training))
+    cases = training.subset(range(number))
     run.writer.log(f'{run.name}{name}: tuning on {len(cases)} training scans')
     module = build.module('predictors', spec['name'])
     settings = module.tune(cases, _cpm, grid=spec['grid'])

@@ -332,6 +332,10 @@ class Data:
     """Returns the splits of every run, see `folds.make`."""
     return folds.make(self._config, self.open)
 
+  def summary(self) -> str:
+    """Says where the prepared datasets lie, a line each."""
+    return '\n'.join(f'prepared: {path}' for path in self._folders.values())
+
   def describe(
     self, splits: Mapping[str, Sequence[sources.Cases]]
   ) -> dict[str, Any]:
