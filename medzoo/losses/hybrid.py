@@ -4,6 +4,8 @@ Dou et al. 2017 (arXiv 1708.03867): classification plus 0.5 times a smooth L1
 on the place and size of positives, with convnet3d's normalisation.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -16,7 +18,7 @@ _STD = 0.2
 def encode(
   offset: Float[Array, '*b 3'],
   diameter: Float[Array, '*b'],
-  patch: tuple[int, int, int],
+  patch: Sequence[float | int],
 ) -> Float[Array, '*b 4']:
   """Makes regression targets.
 
@@ -37,7 +39,7 @@ def encode(
 
 
 def decode(
-  targets: Float[Array, '*b 4'], patch: tuple[int, int, int]
+  targets: Float[Array, '*b 4'], patch: Sequence[float | int]
 ) -> tuple[Float[Array, '*b 3'], Float[Array, '*b']]:
   """Turns targets back into millimetres; the inverse of `encode`.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from medzoo import types
@@ -118,7 +119,9 @@ class Nodules:
   ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the centres that the regression gives, and diameters in mm."""
     spacing = np.asarray(prepared.spacing)
-    offset, diameters = hybrid.decode(regression, self.shape * spacing)
+    offset, diameters = hybrid.decode(
+      jnp.asarray(regression), tuple((self.shape * spacing).tolist())
+    )
     # Cubes are cut at whole voxels, so offsets count from their middle.
     middle = patches.middles(index, self.shape)
     moved = middle + np.asarray(offset, np.float64) / spacing

@@ -133,7 +133,9 @@ class Evaluator:
       'auc': classification_metrics.auc(positive, score),
     }
     if 'regression' in rows and positive.any():
-      offset, _ = hybrid.decode(rows['regression'], self._extent)
+      offset, _ = hybrid.decode(
+        jnp.asarray(rows['regression']), self._extent
+      )
       error = np.asarray(offset)[positive] - rows['offset'][positive]
       scores['location_error'] = float(np.linalg.norm(error, axis=-1).mean())
     return scores

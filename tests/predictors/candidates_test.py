@@ -1,6 +1,7 @@
 """Tests of whole-scan screening."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -12,12 +13,12 @@ from medzoo.predictors import candidates
 
 def _network() -> tuple:
   model = candidate_screening.CandidateScreening(widths=(3, 3, 4, 6))
-  x = np.zeros((1, 15, 30, 30, 1), np.float32)
+  x = jnp.zeros((1, 15, 30, 30, 1))
   variables = model.init(jax.random.key(0), x, train=False)
   apply = jax.jit(
     lambda x: jax.nn.softmax(model.apply(variables, x, train=False)['logits'])
   )
-  return model, variables, lambda x: np.asarray(apply(x))
+  return model, variables, lambda x: np.asarray(apply(jnp.asarray(x)))
 
 
 class ScreenTilesTest(parameterized.TestCase):
