@@ -166,7 +166,7 @@ def _middle(body: Body, positions: np.ndarray) -> np.ndarray:
   )
   hila = [
     _ellipsoid(
-      positions, hilum(body, side), np.array([0.16, 0.17, 0.2]) * body.width
+      positions, hilum(body, side), np.array([0.09, 0.13, 0.24]) * body.width
     )
     for side in (-1, 1)
   ]

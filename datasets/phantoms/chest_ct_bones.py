@@ -33,12 +33,12 @@ def ribs(body: anatomy.Body, grain: float) -> records.Points:
 
 def _rib(body: anatomy.Body, side: int, pair: int, radius: float) -> np.ndarray:
   """Returns (n, 3) of a rib's middle, from the spine to the front."""
-  top = (1.0 - 0.082 * pair) * body.height
+  top = (1.08 - 0.085 * pair) * body.height
   count = int(3.6 * body.width / 1.5)
   along = np.linspace(0, 1, count)
   angle = np.pi * (0.12 + (0.8 - 0.03 * max(pair - 6, 0)) * along)
   # Ribs fall towards the front, the lower ones more.
-  z = top - body.height * (0.1 + 0.014 * pair) * np.sin(0.5 * np.pi * along)
+  z = top - body.height * (0.2 + 0.012 * pair) * np.sin(0.5 * np.pi * along)
   rays = np.stack([side * np.sin(angle), np.cos(angle), 0 * angle], -1)
   low, high = np.zeros(count), np.full(count, 1.5 * body.width)
   # Bisection along each ray for the cavity's wall, then outwards.

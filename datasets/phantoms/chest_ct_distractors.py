@@ -268,7 +268,11 @@ def _plaque(
   """A flat thickening of the pleura."""
   place, normal, level = nodules.wall(body, rng)
   center = place - level * normal
-  half = (rng.uniform(2.5, 4.5), rng.uniform(7.0, 11.0), rng.uniform(9.0, 15.0))
+  half = (
+    rng.uniform(1.5, 3.0),
+    rng.uniform(8.0, 12.0),
+    rng.uniform(10.0, 16.0),
+  )
   hu = rng.uniform(-40, 80)
   if rng.random() < 0.2:
     hu = rng.uniform(200, 500)
@@ -284,14 +288,18 @@ def _cavity(
   center = _inside(body, rng, radius + 2)
   inner = radius * rng.uniform(0.4, 0.65)
   local = tubes.fill(np.full(3, 1.2 * radius), grain, rng)
-  length = np.linalg.norm(local * rng.uniform(0.9, 1.1, 3), axis=1)
-  wall = (length < radius) & (length > inner - 0.5 * grain)
+  stretch = rng.uniform(0.9, 1.1, 3)
+  # The wall is thicker on one side.
+  shift = 0.4 * (radius - inner) * _direction(rng)
+  hole = np.linalg.norm((local - shift) * stretch, axis=1) - inner
+  wall = np.linalg.norm(local * stretch, axis=1) < radius
+  wall &= hole > -0.5 * grain
   return _make(
     'cavity',
     center,
     2 * radius,
     _filled(center, local[wall], rng.uniform(-60, 50), grain),
-    _filled(center, local[length < inner], -950.0, grain),
+    _filled(center, local[hole < 0], -950.0, grain),
   )
 
 
@@ -338,9 +346,9 @@ def _beads(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
   """A vessel with swellings in a row."""
-  size = rng.uniform(1.8, 3.6)
-  count = int(rng.integers(3, 6))
-  pitch = size * rng.uniform(2.4, 3.0)
+  size = rng.uniform(1.6, 3.2)
+  count = int(rng.integers(4, 7))
+  pitch = size * rng.uniform(2.0, 2.4)
   length = count * pitch
   center = _inside(body, rng, 0.4 * length)
   along = _direction(rng)
@@ -378,9 +386,9 @@ def _mesh(
 
 # By name, what makes a distractor and its share.
 _MAKERS = {
-  'cluster': (_cluster, 3),
-  'beads': (_beads, 3),
-  'cavity': (_cavity, 2),
+  'cluster': (_cluster, 4),
+  'beads': (_beads, 2),
+  'cavity': (_cavity, 4),
   'branching': (_branching, 2),
   'swelling': (_swelling, 2),
   'winding': (_winding, 1),

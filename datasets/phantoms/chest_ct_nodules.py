@@ -10,7 +10,7 @@ from datasets.phantoms import chest_ct_trees as trees
 from datasets.phantoms import chest_ct_tubes as tubes
 
 # LUNA16's diameters have a median of 6.4 mm and a long tail.
-_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 7.5, 0.5, 3.5, 30.0
+_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 8.5, 0.45, 3.5, 30.0
 _KINDS = ('solid', 'part_solid', 'ground_glass')
 _SHARES = (0.78, 0.12, 0.10)
 # Chances that 4, 3, 2 or 1 of the readers find a nodule, and one below 3 mm.
@@ -33,6 +33,8 @@ class Nodule:
     hu: intensity of its densest part.
     margin: width of its edge, mm.
     hollow: radius of an air bubble inside, mm; mostly 0.
+    inward: (3,) unit vector from the pleura into the lung.
+    depth: of the centre under the pleura, mm; what reaches beyond is cut.
     readers: how many readers are going to find it.
   """
 
@@ -47,6 +49,8 @@ class Nodule:
   hu: float
   margin: float
   hollow: float
+  inward: np.ndarray
+  depth: float
   readers: int
 
   def level(self, positions: np.ndarray) -> np.ndarray:
@@ -62,15 +66,21 @@ class Nodule:
     if self.hollow:
       bubble = np.linalg.norm(positions - self.center, axis=-1) - self.hollow
       level = np.minimum(level, bubble)
-    return level
+    inside = np.einsum('...i,i->...', positions - self.center, self.inward)
+    return np.minimum(level, inside + self.depth + 0.5)
 
 
 def draw(
-  rng: np.random.Generator, place: np.ndarray, diameter: float, kind: str
+  body: anatomy.Body,
+  rng: np.random.Generator,
+  place: np.ndarray,
+  diameter: float,
+  kind: str,
 ) -> Nodule:
   """Draws a nodule of a given size and kind.
 
   Args:
+    body: whose it is.
     rng: draws the rest.
     place: (3,) its centre, mm.
     diameter: mm.
@@ -101,6 +111,8 @@ def draw(
     hu=hu,
     margin=rng.uniform(0.4, 1.2) if kind != 'ground_glass' else 1.5,
     hollow=diameter * rng.uniform(0.07, 0.1) if hollow else 0.0,
+    inward=anatomy.lung_normal(body, place[None])[0],
+    depth=float(anatomy.lung_level(body, place[None])[0]),
     readers=int(rng.choice([4, 3, 2, 1], p=_AGREEMENT[kind == 'micro'])),
   )
   return _normalised(nodule, rng)
@@ -113,18 +125,23 @@ def grow(nodule: Nodule, factor: float) -> Nodule:
     radius=factor * nodule.radius,
     volume_radius=factor * nodule.volume_radius,
     hollow=factor * nodule.hollow,
+    depth=factor * nodule.depth,
+    center=nodule.center + (factor - 1) * nodule.depth * nodule.inward,
   )
 
 
 def _normalised(nodule: Nodule, rng: np.random.Generator) -> Nodule:
-  """Shrinks a nodule so that its lobes do not add to its volume."""
+  """Scales a nodule to its volume, whatever lobes add and the pleura cuts."""
   solid = dataclasses.replace(nodule, hollow=0.0)
-  radius = nodule.radius
-  extent = np.full(3, 1.7 * radius)
-  lattice = tubes.fill(extent, radius / 6, rng) + nodule.center
-  inside = (solid.level(lattice) > 0).sum() * (radius / 6) ** 3
-  ratio = (inside / (4 / 3 * np.pi * radius**3)) ** (1 / 3)
-  return dataclasses.replace(nodule, radius=radius / ratio)
+  wanted = nodule.volume_radius
+  step = wanted / 6
+  for _ in range(3):
+    extent = np.full(3, 1.8 * solid.radius)
+    lattice = tubes.fill(extent, step, rng) + solid.center
+    volume = (solid.level(lattice) > 0).sum() * step**3
+    radius = (volume / (4 / 3 * np.pi)) ** (1 / 3)
+    solid = dataclasses.replace(solid, radius=solid.radius * wanted / radius)
+  return dataclasses.replace(nodule, radius=solid.radius)
 
 
 def _turn(rng: np.random.Generator) -> np.ndarray:
@@ -242,7 +259,7 @@ def _try(
       for n in found
     ]
     if min(gaps, default=np.inf) > 6:
-      found.append(draw(rng, place, diameter, kind))
+      found.append(draw(body, rng, place, diameter, kind))
       return True
   return False
 
@@ -257,7 +274,7 @@ def _place(
   where = rng.random()
   if where < 0.3:
     place, normal, level = wall(body, rng)
-    return place + normal * (rng.uniform(0.0, 0.8) * radius - level)
+    return place + normal * (rng.uniform(0.35, 0.9) * radius - level)
   if where < 0.6:
     tree = vessels[rng.integers(len(vessels))]
     thick = np.flatnonzero(tree.radii[:, 1] > 0.6)
