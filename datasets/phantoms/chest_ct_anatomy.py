@@ -110,7 +110,8 @@ def spine_center(body: Body, z: np.ndarray) -> np.ndarray:
   return np.stack([x, y], -1)
 
 
-def _heart(body: Body, positions: np.ndarray) -> np.ndarray:
+def heart_level(body: Body, positions: np.ndarray) -> np.ndarray:
+  """Level of the heart, (...) mm, at (..., 3) positions."""
   turned = np.asarray(positions, np.float32) - np.float32(
     [0.16 * body.width, -0.22 * body.depth, 0.3 * body.height]
   )
@@ -198,7 +199,7 @@ def lung_level(body: Body, positions: np.ndarray) -> np.ndarray:
   """Level of both lungs, (...) mm, at (..., 3) positions."""
   return _soft_min(
     cavity_level(body, positions),
-    -_heart(body, positions),
+    -heart_level(body, positions),
     -_aorta(body, positions),
     -_middle(body, positions),
     _diaphragm(body, positions),
@@ -264,7 +265,7 @@ def tissue(
   hu[inside & above] = -40.0
   liver = np.where(positions[..., 0] < 0.25 * body.width, 60.0, 30.0)
   hu[inside & ~above] = (liver + 0.3 * max(body.blood - 50, 0))[inside & ~above]
-  blood = np.maximum(_heart(body, positions), _aorta(body, positions))
+  blood = np.maximum(heart_level(body, positions), _aorta(body, positions))
   hu[(blood > 0) & above] = 45.0
   hu[(blood > 1.0) & above] = body.blood
   _add_spine(body, positions, hu)

@@ -176,8 +176,11 @@ def add_table(image: np.ndarray, grid: grids.Grid, back: float) -> None:
   depth = y[:, None] - top
   shell = np.minimum(abs(depth), abs(depth - 0.25 * back))
   cover = np.clip((1.2 - shell) / step + 0.5, 0, 1)
-  cover = np.where(image < -900, cover.astype(np.float32), 0)
-  image += cover * (-350 - image)
+  rows = np.flatnonzero(cover.any(1))
+  first, last = rows[0], rows[-1] + 1
+  cover = cover[first:last].astype(np.float32)
+  part = image[:, first:last]
+  part += np.where(part < -900, cover, 0) * (-350 - part)
 
 
 def _small_turn(rng: np.random.Generator) -> np.ndarray:

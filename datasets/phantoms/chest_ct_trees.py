@@ -14,8 +14,9 @@ from datasets.phantoms import chest_ct_anatomy as anatomy
 from datasets.phantoms import chest_ct_records as records
 from datasets.phantoms import chest_ct_tubes as tubes
 
-# Lung that one end of an arterial or venous tree feeds, mm3, and its radius.
-_TERRITORY = 300.0
+# Ends of the arterial, and of the venous, tree of a small thorax (half its
+# width, mm, is the second number), and their radius, mm.
+_ENDS, _ENDS_WIDTH = 1800, 68.0
 _END_RADIUS = 0.45
 _MURRAY = 2.75
 
@@ -103,10 +104,11 @@ def _divide(
 
 def vessels(body: anatomy.Body, rng: np.random.Generator) -> list[Tree]:
   """Returns the arteries and the veins of the right and the left lung."""
-  box = 4.3 * body.width * body.depth * body.height
+  # About a third of the places that are tried are well inside of the lungs.
+  tried = int(3 * _ENDS * (body.width / _ENDS_WIDTH) ** 1.6)
   trees = []
   for lift in (0.04, -0.06):
-    ends = spread(body, int(box / _TERRITORY), 3.0, rng)
+    ends = spread(body, tried, 3.0, rng)
     for side in (-1, 1):
       root = anatomy.hilum(body, side)
       root = root + [0, -0.5 * lift * body.width, lift * body.height]
@@ -130,8 +132,7 @@ def airways(
   smallest = 1.35
   for tree in arteries:
     kept = (tree.radii[:, 1] > smallest) & (tree.radii[:, 0] < 5.5)
-    if not kept.any():
-      continue
+    kept &= (anatomy.heart_level(body, tree.controls) < -6).all(1)
     controls, radii = tree.controls[kept], tree.radii[kept]
     side = np.sign(controls[:, -1, :1])
     shift = np.stack(
