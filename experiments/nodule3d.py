@@ -216,23 +216,31 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   config.dataset.name = 'lidc_idri/phantom'
   config.dataset.synthetic = True
   stages = config.stages
-  stages.screening.model.widths = (12, 16, 24, 64)
-  stages.screening.steps = 500
+  stages.screening.model.widths = (12, 12, 24, 48)
+  stages.screening.steps = 600
   stages.screening.batch_size = 32
-  stages.screening.eval_every = 100
+  stages.screening.eval_every = 150
   stages.screening.checkpoint_every = 100
   stages.reduction.model.update(
-    widths=(12, 16, 24, 24, 48),
+    widths=(12, 12, 24, 24, 48),
     hidden=48,
     regression_hidden=32,
     regression_pool=(2, 3, 3),
   )
-  stages.reduction.steps = 300
+  stages.reduction.data.update(shape=(25, 48, 48), margin=(4, 6, 6))
+  stages.reduction.data.hard_per_scan = 40
+  stages.reduction.task.extent = (25.0, 48.0, 48.0)
+  config.evaluation.predictor.shape = (25, 48, 48)
+  stages.reduction.steps = 400
   stages.reduction.batch_size = 16
-  stages.reduction.eval_every = 60
-  stages.reduction.checkpoint_every = 60
-  config.evaluation.predictor.screening.max_candidates = 50
-  stages.mining.predictor.max_candidates = 50
+  stages.reduction.eval_every = 100
+  stages.reduction.checkpoint_every = 100
+  for predictor in (
+    config.evaluation.predictor.screening,
+    stages.mining.predictor,
+  ):
+    predictor.tile = (12, 16, 16)
+    predictor.max_candidates = 40
 
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
