@@ -38,7 +38,11 @@ class MistakesTest(parameterized.TestCase):
     result = _run(
       *args,
       f'--data_dir={self.folder}/data',
-      *(() if any('workdir' in a for a in args) else (f'--workdir={self.folder}/run',)),
+      *(
+        ()
+        if any('workdir' in a for a in args)
+        else (f'--workdir={self.folder}/run',)
+      ),
     )
     self.assertEqual(result.returncode, code, result.stderr)
     lines = result.stderr.strip().splitlines()
@@ -70,7 +74,9 @@ class MistakesTest(parameterized.TestCase):
     self.assertIn('many', line)
 
   def test_unknown_flag(self):
-    self.assertIn('wrokdir', self.fails(2, f'--config={_CONFIG}', '--wrokdir=x'))
+    self.assertIn(
+      'wrokdir', self.fails(2, f'--config={_CONFIG}', '--wrokdir=x')
+    )
 
   @parameterized.parameters('lidc', 'luna16', 'series_csv')
   def test_no_manual_dir(self, variant):
@@ -94,23 +100,165 @@ class MistakesTest(parameterized.TestCase):
     (raw / 'annotations.csv').write_text(
       'a,aneurysm,1,2,3,4,p1\nb,aneurysm,1,two,3,4,p2\n'
     )
-    line = self.fails(1, f'--config={_CONFIG}:series_csv', f'--manual_dir={raw}')
+    line = self.fails(
+      1, f'--config={_CONFIG}:series_csv', f'--manual_dir={raw}'
+    )
     self.assertIn('annotations.csv:2', line)
     self.assertIn('two', line)
 
   def test_unwritable_work_folder(self):
     file = self.folder / 'file'
     file.write_text('')
-    line = self.fails(
-      2, f'--config={_CONFIG}:smoke', f'--workdir={file}/run'
-    )
+    line = self.fails(2, f'--config={_CONFIG}:smoke', f'--workdir={file}/run')
     self.assertIn(str(file), line)
 
   def test_predict_without_a_model(self):
     line = self.fails(
       2, f'--config={_CONFIG}', '--mode=predict', f'--input={self.folder}'
     )
-    self.assertIn('results', line.replace('finished work folder', 'results'))
+    self.assertIn('finished work folder', line)
+
+
+class SmokeTest(absltest.TestCase):
+  """One whole run, then everything that a finished work folder can do."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.folder)
+    cls.whole = cls.folder / 'whole'
+    cls.first = cls.train(cls.whole)
+    assert cls.first.returncode == 0, cls.first.stderr
+
+  @classmethod
+  def train(
+    cls, workdir: pathlib.Path, **env: str
+  ) -> subprocess.CompletedProcess:
+    return _run(*cls.call(workdir), **env)
+
+  @classmethod
+  def call(cls, workdir: pathlib.Path) -> list[str]:
+    return [
+      f'--config={_CONFIG}:smoke',
+      f'--workdir={workdir}',
+      f'--data_dir={cls.folder / "data"}',
+    ]
+
+  def results(self, workdir: pathlib.Path) -> dict:
+    return json.loads((workdir / 'results.json').read_text())
+
+  def test_results_and_report(self):
+    results = self.results(self.whole)
+    self.assertTrue(results['finished'])
+    self.assertTrue(results['dataset']['synthetic'])
+    names = ['cpm', 'cpm_nearest', 'recall', 'fps_per_scan']
+    names += ['candidate_sensitivity', 'candidates_per_scan']
+    names += [f'sensitivity_at_{x}' for x in '0.125 0.25 0.5 1 2 4 8'.split()]
+    self.assertContainsSubset(names, results['metrics'])
+    for entry in results['metrics'].values():
+      self.assertContainsSubset(['value', 'low', 'high', 'n'], entry)
+    self.assertIn('laplacian_of_gaussian', results['baselines'])
+    page = (self.whole / 'report.html').read_text()
+    self.assertIn('not a medical device', page)
+    self.assertIn('mean nothing', page)
+    self.assertNotIn('src="http', page)
+    last = self.first.stdout.strip().splitlines()
+    self.assertStartsWith(last[-2], 'cpm ')
+    self.assertIn('report.html', last[-1])
+
+  def test_a_finished_run_does_nothing_more(self):
+    path = self.whole / 'results.json'
+    before = path.stat().st_mtime_ns
+    again = self.train(self.whole)
+    self.assertEqual(again.returncode, 0, again.stderr)
+    self.assertEqual(path.stat().st_mtime_ns, before)
+
+  def test_another_config_is_refused_by_its_keys(self):
+    result = _run(*self.call(self.whole), '--config.seed=1')
+    self.assertEqual(result.returncode, 2)
+    self.assertIn('seed', result.stderr)
+
+  def test_killed_in_each_stage_it_ends_with_the_same_bits(self):
+    workdir = self.folder / 'killed'
+    for stage in ('screening', 'reduction'):
+      self.kill_after_a_checkpoint(workdir, stage)
+    result = self.train(workdir)
+    self.assertEqual(result.returncode, 0, result.stderr)
+    one, other = self.results(self.whole), self.results(workdir)
+    self.assertEqual(one['metrics'], other['metrics'])
+    for path in sorted((self.whole / 'model').glob('*.safetensors')):
+      self.assertEqual(
+        path.read_bytes(), (workdir / 'model' / path.name).read_bytes()
+      )
+
+  def kill_after_a_checkpoint(self, workdir: pathlib.Path, stage: str) -> None:
+    """Kills a run once a stage has a checkpoint and is not finished."""
+    process = subprocess.Popen(
+      [sys.executable, 'main.py', *self.call(workdir)],
+      cwd=_ROOT,
+      stderr=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+    )
+    checkpoints = workdir / stage / 'checkpoints'
+    while process.poll() is None:
+      if any(path.name.isdigit() for path in checkpoints.glob('*')):
+        os.kill(process.pid, signal.SIGKILL)
+      time.sleep(0.05)
+    self.assertEqual(process.wait(), -signal.SIGKILL)
+
+  def test_predict_needs_only_the_model(self):
+    model = self.folder / 'elsewhere' / 'model'
+    shutil.copytree(self.whole / 'model', model)
+    patient = next((self.folder / 'data' / 'phantom_files').glob('*/*/'))
+    output = self.folder / 'predicted'
+    result = _run(
+      f'--config={_CONFIG}:smoke',
+      '--mode=predict',
+      f'--workdir={model.parent}',
+      f'--input={patient}',
+      f'--output={output}',
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    found = json.loads((output / 'detections.json').read_text())
+    keys = ['case', 'model', 'threshold', 'frame', 'detections', 'skipped']
+    cases = found.get('cases', [found])
+    for case in cases:
+      self.assertContainsSubset(keys[:-1], case)
+    self.assertIn('skipped', found)
+    header = (output / 'luna16.csv').read_text().splitlines()[0]
+    self.assertEqual(header, 'seriesuid,coordX,coordY,coordZ,probability')
+
+  def test_evaluate_again_and_on_other_scans(self):
+    before = self.results(self.whole)['metrics']
+    result = _run(*self.call(self.whole), '--mode=evaluate')
+    self.assertEqual(result.returncode, 0, result.stderr)
+    self.assertEqual(self.results(self.whole)['metrics'], before)
+    raw = next((self.folder / 'data' / 'phantom_files').glob('lidc-*/'))
+    output = self.folder / 'evaluated'
+    result = _run(
+      *self.call(self.whole),
+      '--mode=evaluate',
+      f'--manual_dir={raw}',
+      f'--output={output}',
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    self.assertEqual(self.results(output)['dataset']['examples'], 6)
+    self.assertTrue((output / 'report.html').exists())
+
+  def test_two_devices_score_within_the_intervals_of_one(self):
+    workdir = self.folder / 'two'
+    result = self.train(
+      workdir, XLA_FLAGS='--xla_force_host_platform_device_count=2'
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    one, two = self.results(self.whole), self.results(workdir)
+    self.assertEqual(two['device'], 'cpu x2')
+    for name, entry in one['metrics'].items():
+      other = two['metrics'][name]
+      if entry['value'] is not None and other['value'] is not None:
+        self.assertLessEqual(entry['low'], other['high'], name)
+        self.assertLessEqual(other['low'], entry['high'], name)
 
 
 if __name__ == '__main__':
