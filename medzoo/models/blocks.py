@@ -1,8 +1,10 @@
 """Layers that several models share."""
 
+import math
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -39,10 +41,20 @@ class Conv3D(nn.Module):
   ) -> Float[Array, 'b d2 h2 w2 o']:
     """Returns the convolution plus the bias, in `dtype`."""
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param('kernel', nn.initializers.he_normal(), shape)
+    kernel = self.param('kernel', _he_normal, shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
     return conv.conv3d(x, kernel, self.strides, self.padding) + bias
+
+
+def _he_normal(key: Array, shape: tuple[int, ...]) -> Array:
+  """Draws a kernel from He's normal distribution.
+
+  The draw is flat because XLA takes five times longer to compile one of five
+  axes, a second for each kernel.
+  """
+  scale = math.sqrt(2 / math.prod(shape[:-1]))
+  return scale * jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
 class ConvNorm(nn.Module):

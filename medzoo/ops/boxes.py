@@ -34,8 +34,8 @@ def iou(
   high = xp.minimum(a[:, None, rank:], b[None, :, rank:])
   shared = size(xp.concatenate([low, high], -1))
   union = size(a)[:, None] + size(b)[None] - shared
-  # Under a tiny union the quotient is 0 anyway, as shared is.
-  return shared / xp.maximum(union, xp.finfo(shared.dtype).tiny)
+  # Dividing by 1 where there is nothing keeps the gradient finite too.
+  return shared / xp.where(union > 0, union, 1)
 
 
 def _namespace(*arrays: _Array) -> types.ModuleType:

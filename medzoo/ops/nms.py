@@ -11,7 +11,7 @@ from scipy import spatial
 
 def nms_spheres(
   centers: Float[np.ndarray, 'n 3'],
-  scores: Float[np.ndarray, ' n'],
+  scores: Float[np.ndarray, ' _'],
   radius_mm: float,
   max_keep: int | None = None,
 ) -> Int[np.ndarray, ' k']:
