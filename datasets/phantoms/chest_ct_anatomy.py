@@ -126,7 +126,7 @@ def heart_level(body: Body, positions: np.ndarray) -> np.ndarray:
 def _aorta(body: Body, positions: np.ndarray) -> np.ndarray:
   """Level of the descending aorta and the arch."""
   x, y, z = np.moveaxis(positions, -1, 0)
-  radius = 0.13 * body.width
+  radius = 0.115 * body.width
   top = 0.7 * body.height
   spine = spine_center(body, z)
   descending = radius - np.hypot(

@@ -131,20 +131,20 @@ def _winding(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
   """A vessel coiled up within the space of a nodule."""
-  radius, size = rng.uniform(0.9, 1.7), rng.uniform(3.5, 6.5)
+  size = rng.uniform(3.5, 8.0)
+  radius = size * rng.uniform(0.24, 0.32)
   center = _inside(body, rng, size + 2)
   t = np.arange(0, 1, 0.3 * grain / (2 * np.pi * size))
   turns = rng.uniform(1.3, 2.2)
   along = _direction(rng)
   side, up = tubes.frame(along)
   angle = 2 * np.pi * turns * t
-  wide = size * (0.75 + 0.25 * np.sin(5.3 * t * np.pi + rng.uniform(0, 6)))
+  wide = size * (0.55 + 0.35 * np.sin(5.3 * t * np.pi + rng.uniform(0, 6)))
   line = center + (
     (wide * np.cos(angle))[:, None] * side
     + (wide * np.sin(angle))[:, None] * up
     + (2.4 * size * (t - 0.5))[:, None] * along
   )
-  # Its ends run on as plain vessels.
   steps = np.gradient(line, axis=0)
   cloud = tubes.tube(
     line, steps, np.full(len(t), radius), _blood(body, rng), grain=grain
@@ -156,11 +156,11 @@ def _branching(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
   """Where four to seven thick branches meet; vessel or mucus."""
-  radius = rng.uniform(1.4, 3.2)
-  arms = int(rng.integers(4, 8))
+  radius = rng.uniform(1.5, 3.8)
+  arms = int(rng.integers(5, 9))
   center = _inside(body, rng, 4 * radius)
   ways = np.stack([_direction(rng) for _ in range(arms)])
-  length = radius * rng.uniform(3.5, 6.0, arms)[:, None]
+  length = radius * rng.uniform(3.0, 4.5, arms)[:, None]
   bend = np.stack([_direction(rng) for _ in range(arms)]) * 0.25 * length
   start = np.repeat(center[None], arms, 0)
   controls = np.stack(
@@ -284,9 +284,9 @@ def _cavity(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
   """A sac of air with a thick wall."""
-  radius = rng.uniform(3.5, 7.5)
+  radius = rng.uniform(3.8, 9.5)
   center = _inside(body, rng, radius + 2)
-  inner = radius * rng.uniform(0.4, 0.65)
+  inner = radius * rng.uniform(0.36, 0.6)
   local = tubes.fill(np.full(3, 1.2 * radius), grain, rng)
   stretch = rng.uniform(0.9, 1.1, 3)
   # The wall is thicker on one side.
@@ -319,7 +319,7 @@ def _cluster(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
   """Plugged ends of one bronchus, like buds on a twig, close together."""
-  size = rng.uniform(1.6, 2.7)
+  size = rng.uniform(1.6, 3.3)
   center = _inside(body, rng, 3.5 * size)
   buds: list[np.ndarray] = []
   for place in center + 2.0 * size * rng.normal(size=(120, 3)):
@@ -370,9 +370,9 @@ def _mesh(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> Distractor:
   """A patch of thickened fine structure."""
-  size = rng.uniform(5.0, 9.0)
+  size = rng.uniform(5.0, 10.0)
   center = _inside(body, rng, size)
-  knots = center + size * rng.normal(0, 0.5, (45, 3))
+  knots = center + size * rng.normal(0, 0.45, (int(14 * size), 3))
   other = knots[rng.permutation(len(knots))]
   near = np.linalg.norm(knots - other, axis=1) < 1.4 * size
   start, end = knots[near], other[near]
@@ -389,11 +389,11 @@ _MAKERS = {
   'cluster': (_cluster, 4),
   'beads': (_beads, 2),
   'cavity': (_cavity, 4),
-  'branching': (_branching, 2),
-  'swelling': (_swelling, 2),
-  'winding': (_winding, 1),
+  'branching': (_branching, 3),
+  'swelling': (_swelling, 1),
+  'winding': (_winding, 2),
   'bronchus': (_bronchus, 1),
   'scar': (_scar, 2),
   'plaque': (_plaque, 2),
-  'mesh': (_mesh, 1),
+  'mesh': (_mesh, 2),
 }

@@ -10,7 +10,7 @@ from datasets.phantoms import chest_ct_trees as trees
 from datasets.phantoms import chest_ct_tubes as tubes
 
 # LUNA16's diameters have a median of 6.4 mm and a long tail.
-_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 8.5, 0.45, 3.5, 30.0
+_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 9.0, 0.42, 3.5, 30.0
 _KINDS = ('solid', 'part_solid', 'ground_glass')
 _SHARES = (0.78, 0.12, 0.10)
 # Chances that 4, 3, 2 or 1 of the readers find a nodule, and one below 3 mm.
