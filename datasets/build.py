@@ -260,8 +260,9 @@ def _print_report(directory: pathlib.Path) -> None:
   for split, counts in report['splits'].items():
     parts = ', '.join(f'{count} {what}' for what, count in counts.items())
     progress.say(f'  {split}: {parts}')
-  counts = ', '.join(f'{n} {code}' for code, n in report['left_out'].items())
-  progress.say(f'  left out: {counts or "nothing"}')
+  for title in ('repairs', 'left_out'):
+    counts = ', '.join(f'{n} {name}' for name, n in report[title].items())
+    progress.say(f'  {title.replace("_", " ")}: {counts or "nothing"}')
   for note in report['notes']:
     progress.say(f'  {note}')
 

@@ -184,6 +184,7 @@ class CaseBuilder(
     return {
       'dataset': self.info.full_name,
       'splits': {name: _count(entries) for name, entries in index.items()},
+      'repairs': _count_repairs(index),
       'left_out': count_codes(self._left_out),
       'left_out_cases': [
         {'series': x.series, 'code': x.code, 'detail': x.detail}
@@ -223,6 +224,17 @@ def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
     'lesions': sum(len(entry['lesions']) for entry in entries),
     'excluded': sum(len(entry['excluded']) for entry in entries),
   }
+
+
+def _count_repairs(index: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict:
+  """Counts the cases that each repair was made on."""
+  names = (
+    name
+    for entries in index.values()
+    for entry in entries
+    for name in entry['repairs'].split()
+  )
+  return dict(collections.Counter(names).most_common())
 
 
 def _check_unique(index: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

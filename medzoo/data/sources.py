@@ -127,7 +127,7 @@ def read_index(
 
 def index_entry(record: Mapping[str, Any]) -> dict[str, Any]:
   """Returns what `index.json` holds of the features of one record."""
-  entry = {name: _text(record[name]) for name in ('series', 'group')}
+  entry = {name: _text(record[name]) for name in ('series', 'group', 'repairs')}
   for name in _FINDINGS:
     # JSON has no NaN; a finding without a diameter has null.
     values = np.asarray(record[name], object)

@@ -4,6 +4,7 @@ Called again on the same work folder it goes on where it stopped, and does
 nothing once finished.
 """
 
+import collections
 import contextlib
 import copy
 import dataclasses
@@ -109,6 +110,7 @@ def score(
     'ablations': {},
     **scored,
   }
+  results |= data.reading() | {'sizes': _sizes(runs[0].config)}
   facts = {
     'config': runs[0].config,
     'threshold': scored['threshold'],
@@ -187,6 +189,8 @@ def evaluate_on(
     'peak_memory_mb': peak,
     'timing': {'seconds_per_case': scored.pop('seconds_per_case')},
     **environment(),
+    **data.reading(),
+    'sizes': _sizes(config),
     'dataset': data.describe({'all': [cases]}),
     **scored,
   }
@@ -255,17 +259,25 @@ def _final(
         'steps': int(statistics.median(best)),
         'select': None,
       }
-  first = runs[0].cases
-  everything = sources.concatenate(
-    [first['train'], first['validation'], first['test']]
-  )
   return dataclasses.replace(
     runs[0],
     config=config,
     folder=workdir / 'final',
     name='final/',
-    cases={'train': everything, 'validation': first['validation']},
+    cases={
+      'train': _everything(runs),
+      'validation': runs[0].cases['validation'],
+    },
   )
+
+
+def _everything(runs: Sequence[stages.Run]) -> sources.Cases:
+  """Returns every case of any run once."""
+  cases = sources.concatenate(
+    [cases for run in runs for cases in run.cases.values()]
+  )
+  first = {key: i for i, key in reversed(list(enumerate(cases.keys)))}
+  return cases.subset(sorted(first.values()))
 
 
 def open_workdir(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -361,6 +373,33 @@ class Data:
         for split, parts in splits.items()
       },
     }
+
+  def reading(self) -> dict[str, Any]:
+    """Returns `repairs`, counts by name, and `skipped` of the results.
+
+    Series are named by no more than their reason: the names of scans stay in
+    the dataset's own report.
+    """
+    repairs, skipped = collections.Counter(), []
+    for folder in self._folders.values():
+      path = pathlib.Path(folder) / 'build_report.json'
+      report = json.loads(path.read_text())
+      repairs.update(report['repairs'])
+      for reason, count in report['left_out'].items():
+        skipped += [{'series': '', 'reason': reason}] * count
+    return {'repairs': dict(repairs), 'skipped': skipped}
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the sizes of networks and their inputs."""
+  sizes = {'voxel spacing, mm': config['preprocess']['spacing']}
+  for name in config['stages']['order']:
+    stage = config['stages'][name]
+    if stage['kind'] == 'fit':
+      sizes[f'{name}: patch, voxels'] = stage['data']['shape']
+      sizes[f'{name}: channels'] = stage['model']['widths']
+      sizes[f'{name}: batch'] = stage['batch_size']
+  return sizes
 
 
 def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:
