@@ -28,6 +28,7 @@ from datasets.phantoms import chest_ct_nodules as nodules
 from datasets.phantoms import chest_ct_readers as readers
 from datasets.phantoms import chest_ct_records as records
 from datasets.phantoms import chest_ct_scanner as scanners
+from datasets.phantoms import chest_ct_tissues as tissues
 from datasets.phantoms import chest_ct_trees as trees
 from datasets.phantoms import chest_ct_tubes as tubes
 from datasets.phantoms import chest_ct_uids as uids
@@ -127,14 +128,14 @@ def _render(
   body: anatomy.Body,
   vessels: list[trees.Tree],
   found: list[nodules.Nodule],
-  others: list[distractors.Distractor],
+  others: list[records.Distractor],
   grain: float,
   rng: np.random.Generator,
 ) -> np.ndarray:
   """Returns the (d, h, w) HU of a patient without noise."""
   lattice = grids.Lattice(grid, (2.5, 2.2, 2.2))
   places = lattice.positions
-  image = lattice.refine(anatomy.tissue(body, places, rng))
+  image = lattice.refine(tissues.tissue(body, places, rng))
   image += 1000
   image *= grids.cover(lattice.refine(anatomy.body_level(body, places)), 1.0)
   image -= 1000
@@ -144,7 +145,7 @@ def _render(
   grids.add(image, grid, bones.plates(body, coarse))
   lungs = grids.cover(lattice.refine(anatomy.lung_level(body, places)), 1.0)
   image += lungs * (
-    lattice.refine(anatomy.parenchyma(body, places, rng)) - image
+    lattice.refine(tissues.parenchyma(body, places, rng)) - image
   )
   clouds = [nodules.points(nodule, grain, rng) for nodule in found]
   for glass, _ in clouds:

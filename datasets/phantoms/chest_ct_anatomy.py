@@ -9,9 +9,6 @@ simple shapes, so only near the surface is it a true distance.
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
-
-FAT, MUSCLE, BONE, SKIN = -100.0, 45.0, 350.0, 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +67,7 @@ def _soft_min(*levels: np.ndarray, radius: float) -> np.ndarray:
   return result
 
 
-def _ellipsoid(
+def ellipsoid(
   positions: np.ndarray, center: np.ndarray, axes: np.ndarray
 ) -> np.ndarray:
   """Returns the level of an ellipsoid; an infinite axis makes a cylinder."""
@@ -120,10 +117,10 @@ def heart_level(body: Body, positions: np.ndarray) -> np.ndarray:
     [[0.85, -0.36, -0.38], [0.39, 0.92, 0.0], [0.35, -0.15, 0.92]]
   )
   axes = np.float32([0.56 * body.width, 0.42 * body.width, 0.43 * body.width])
-  return _ellipsoid(turned @ turn.T, np.zeros(3), axes * body.heart)
+  return ellipsoid(turned @ turn.T, np.zeros(3), axes * body.heart)
 
 
-def _aorta(body: Body, positions: np.ndarray) -> np.ndarray:
+def aorta_level(body: Body, positions: np.ndarray) -> np.ndarray:
   """Level of the descending aorta and the arch."""
   x, y, z = np.moveaxis(positions, -1, 0)
   radius = 0.115 * body.width
@@ -152,7 +149,7 @@ def _middle(body: Body, positions: np.ndarray) -> np.ndarray:
   x, y, z = np.moveaxis(positions, -1, 0)
   t = z / body.height
   wide = body.width * (0.24 + 0.1 * np.clip(t - 0.75, 0, 1))
-  core = _ellipsoid(
+  core = ellipsoid(
     np.stack([x / wide, (y - 0.12 * body.depth) / (0.62 * body.depth)], -1),
     np.zeros(2),
     np.ones(2),
@@ -160,13 +157,13 @@ def _middle(body: Body, positions: np.ndarray) -> np.ndarray:
   front = 0.035 * body.width - abs(x) + 0.1 * np.maximum(-y, 0)
   front = np.minimum(front, 0.35 * body.depth - y)
   spine = spine_center(body, z)
-  back = _ellipsoid(
+  back = ellipsoid(
     np.stack([x - spine[..., 0], y - spine[..., 1]], -1),
     np.zeros(2),
     np.array([0.25 * body.width, 0.3 * body.width]),
   )
   hila = [
-    _ellipsoid(
+    ellipsoid(
       positions, hilum(body, side), np.array([0.09, 0.13, 0.24]) * body.width
     )
     for side in (-1, 1)
@@ -185,7 +182,7 @@ def hilum(body: Body, side: int) -> np.ndarray:
   )
 
 
-def _diaphragm(body: Body, positions: np.ndarray) -> np.ndarray:
+def diaphragm_level(body: Body, positions: np.ndarray) -> np.ndarray:
   """Level of what lies above the diaphragm."""
   x, y, z = np.moveaxis(positions, -1, 0)
   tops = np.where(x < 0, *body.domes) * body.height
@@ -200,9 +197,9 @@ def lung_level(body: Body, positions: np.ndarray) -> np.ndarray:
   return _soft_min(
     cavity_level(body, positions),
     -heart_level(body, positions),
-    -_aorta(body, positions),
+    -aorta_level(body, positions),
     -_middle(body, positions),
-    _diaphragm(body, positions),
+    diaphragm_level(body, positions),
     radius=5.0,
   )
 
@@ -237,79 +234,3 @@ def body_level(body: Body, positions: np.ndarray) -> np.ndarray:
 def back(body: Body) -> float:
   """Returns the y of the patient's flat back, mm."""
   return 1.36 * body.depth + 0.8 * body.fat
-
-
-def tissue(
-  body: Body, positions: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-  """Returns the (d, h, w) HU of the body without lungs, ribs and vessels.
-
-  Args:
-    body: the patient.
-    positions: (d, h, w, 3) of a lattice, mm.
-    rng: parts the muscles by fat.
-  """
-  skin = body_level(body, positions)
-  cavity = cavity_level(body, positions)
-  hu = np.where(skin < body.fat, FAT, MUSCLE).astype(np.float32)
-  hu[skin < 2.0] = SKIN
-  # Muscles lie in layers, with fat between them.
-  wall = (cavity < 0) & (skin >= body.fat)
-  ripple = ndimage.gaussian_filter(
-    rng.standard_normal(skin.shape, np.float32), (4.0, 2.0, 2.0)
-  )
-  layers = np.sin(0.9 * cavity) + ripple / (0.6 * ripple.std())
-  hu[wall & (layers > 1.6)] = FAT
-  inside = cavity > 0
-  above = _diaphragm(body, positions) > 0
-  hu[inside & above] = -40.0
-  liver = np.where(positions[..., 0] < 0.25 * body.width, 60.0, 30.0)
-  hu[inside & ~above] = (liver + 0.3 * max(body.blood - 50, 0))[inside & ~above]
-  blood = np.maximum(heart_level(body, positions), _aorta(body, positions))
-  hu[(blood > 0) & above] = 45.0
-  hu[(blood > 1.0) & above] = body.blood
-  _add_spine(body, positions, hu)
-  return hu
-
-
-def _add_spine(body: Body, positions: np.ndarray, hu: np.ndarray) -> None:
-  """Sets the intensities of the vertebrae, in place."""
-  x, y, z = np.moveaxis(positions, -1, 0)
-  spine = spine_center(body, z)
-  x, y = x - spine[..., 0], y - spine[..., 1]
-  size = 0.2 * body.width
-  vertebra = _ellipsoid(
-    np.stack([x, y], -1), np.zeros(2), np.array([size, 0.85 * size])
-  )
-  disc = abs((z / (0.115 * body.height)) % 1 - 0.5) > 0.42
-  hu[vertebra > 0] = np.where(disc, 90.0, 420.0)[vertebra > 0]
-  hu[(vertebra > 2.0) & ~disc] = 190.0
-  canal = 0.42 * size - np.hypot(x, y - 1.25 * size)
-  arch = 0.75 * size - np.hypot(x, y - 1.3 * size)
-  process = np.minimum(0.14 * size - abs(x), 1.1 * size - abs(y - 2.3 * size))
-  wings = np.minimum(
-    0.22 * size - abs(y - 1.2 * size - 0.3 * abs(x)), 1.7 * size - abs(x)
-  )
-  bone = np.maximum(np.maximum(arch, process), wings) > 0
-  hu[bone & ~disc] = BONE
-  hu[canal > 0] = 20.0
-
-
-def parenchyma(
-  body: Body, positions: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-  """Returns the (d, h, w) HU of lung tissue at a lattice's positions."""
-  y, z = positions[..., 1] / body.depth, positions[..., 2] / body.height
-  level = lung_level(body, positions)
-  hu = body.parenchyma + body.gradient * (0.5 * y + 0.15 * (0.5 - z))
-  # The lowest part of the back is collapsed a little.
-  below = np.exp(-np.maximum(level, 0) / 5.0) * np.clip(y, 0, 1) ** 2
-  hu += body.gradient * below
-  shape = hu.shape
-  for cell, strength in ((1, 14.0), (5, 16.0)):
-    small = [-(-n // cell) for n in shape]
-    noise = rng.standard_normal(small).astype(np.float32)
-    for axis in range(3):
-      noise = np.repeat(noise, cell, axis)
-    hu += strength * noise[: shape[0], : shape[1], : shape[2]]
-  return hu.astype(np.float32)

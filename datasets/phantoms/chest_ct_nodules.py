@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from datasets.phantoms import chest_ct_anatomy as anatomy
+from datasets.phantoms import chest_ct_places
 from datasets.phantoms import chest_ct_records as records
 from datasets.phantoms import chest_ct_trees as trees
 from datasets.phantoms import chest_ct_tubes as tubes
@@ -253,7 +254,7 @@ def _try(
 ) -> bool:
   """Appends a nodule where there is room for one."""
   for _ in range(40):
-    place = _place(body, vessels, rng, diameter / 2)
+    place = chest_ct_places.for_nodule(body, vessels, rng, diameter / 2)
     gaps = [
       np.linalg.norm(place - n.center) - 1.2 * n.radius - 0.6 * diameter
       for n in found
@@ -262,44 +263,3 @@ def _try(
       found.append(draw(body, rng, place, diameter, kind))
       return True
   return False
-
-
-def _place(
-  body: anatomy.Body,
-  vessels: list[trees.Tree],
-  rng: np.random.Generator,
-  radius: float,
-) -> np.ndarray:
-  """Returns a (3,) place in the lung, on its edge, or on a vessel."""
-  where = rng.random()
-  if where < 0.3:
-    place, normal, level = wall(body, rng)
-    return place + normal * (rng.uniform(0.35, 0.9) * radius - level)
-  if where < 0.6:
-    tree = vessels[rng.integers(len(vessels))]
-    thick = np.flatnonzero(tree.radii[:, 1] > 0.6)
-    branch = tree.controls[rng.choice(thick)]
-    side, up = tubes.frame(branch[2] - branch[1])
-    angle = rng.uniform(0, 2 * np.pi)
-    place = branch[2] + 0.9 * radius * (
-      np.cos(angle) * side + np.sin(angle) * up
-    )
-    if anatomy.lung_level(body, place[None])[0] > 1.1 * radius:
-      return place
-  inner = trees.spread(body, 60, radius + 2.0, rng)
-  return inner[0] if len(inner) else trees.spread(body, 400, 2.0, rng)[0]
-
-
-def wall(
-  body: anatomy.Body, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, float]:
-  """Returns a place near the lung's edge, the way inwards, and its level."""
-  places = trees.spread(body, 400, 0.5, rng)
-  near = places[anatomy.lung_level(body, places) < 8]
-  place = (near if len(near) else places)[0]
-  for _ in range(3):
-    normal = anatomy.lung_normal(body, place[None])[0]
-    level = float(anatomy.lung_level(body, place[None])[0])
-    place = place - 0.8 * (level - 1.0) * normal
-  normal = anatomy.lung_normal(body, place[None])[0]
-  return place, normal, float(anatomy.lung_level(body, place[None])[0])

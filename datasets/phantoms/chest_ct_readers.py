@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from datasets.phantoms import chest_ct_distractors as distractors
 from datasets.phantoms import chest_ct_grid as grids
 from datasets.phantoms import chest_ct_nodules as nodules
 from datasets.phantoms import chest_ct_records as records
@@ -24,7 +23,7 @@ _CROSS = ndimage.generate_binary_structure(2, 1)
 def read(
   grid: grids.Grid,
   found: Sequence[nodules.Nodule],
-  others: Sequence[distractors.Distractor],
+  others: Sequence[records.Distractor],
   rng: np.random.Generator,
 ) -> tuple[records.Reading, ...]:
   """Returns what each of the four readers marks.

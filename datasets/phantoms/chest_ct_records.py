@@ -51,6 +51,25 @@ class Points:
 
 
 @dataclasses.dataclass(frozen=True)
+class Distractor:
+  """Something that looks like a nodule and is none.
+
+  Attributes:
+    kind: its name.
+    center: (3,) in the patient, mm.
+    extent: its longest diameter, mm.
+    tissue: its cloud.
+    air: what is hollow in it.
+  """
+
+  kind: str
+  center: np.ndarray
+  extent: float
+  tissue: Points
+  air: Points
+
+
+@dataclasses.dataclass(frozen=True)
 class Finding:
   """Something in the lung that a reader may mark.
 
