@@ -215,7 +215,10 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   """Phantom chest CTs; narrow networks, minutes on a CPU."""
   config.dataset.name = 'lidc_idri/phantom'
   config.dataset.synthetic = True
+  # A coarser grid than the published 1 mm has half the voxels.
+  config.preprocess.spacing = (1.25, 1.25, 1.25)
   stages = config.stages
+  stages.screening.task.extent = (18.75, 37.5, 37.5)
   stages.screening.model.widths = (12, 12, 24, 48)
   stages.screening.steps = 600
   stages.screening.batch_size = 32
@@ -229,7 +232,7 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   )
   stages.reduction.data.update(shape=(25, 48, 48), margin=(4, 6, 6))
   stages.reduction.data.hard_per_scan = 40
-  stages.reduction.task.extent = (25.0, 48.0, 48.0)
+  stages.reduction.task.extent = (31.25, 60.0, 60.0)
   config.evaluation.predictor.shape = (25, 48, 48)
   stages.reduction.steps = 400
   stages.reduction.batch_size = 16
