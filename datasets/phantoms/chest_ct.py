@@ -14,11 +14,12 @@ import multiprocessing
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
 import numpy as np
 
+from datasets import progress
 from datasets.phantoms import chest_ct_anatomy as anatomy
 from datasets.phantoms import chest_ct_bones as bones
 from datasets.phantoms import chest_ct_distractors as distractors
@@ -183,7 +184,8 @@ def write(
     seed: of the whole set.
     layout: a key of `chest_ct_layouts.LAYOUTS`.
     size: a key of `chest_ct_records.SIZES`.
-    workers: processes; None for one on each core. What is written does not
+    workers: processes; None for one on each core, or for one alone where
+      scans take less time than processes to start. What is written does not
       depend on it.
 
   Raises:
@@ -203,14 +205,24 @@ def write(
     raise ValueError(f'{directory}: found files, expected an empty folder')
   directory.mkdir(parents=True, exist_ok=True)
   job = functools.partial(_write_one, directory, layout, seed, size)
-  workers = min(workers or len(os.sched_getaffinity(0)), cases)
-  if workers == 1:
-    rows = [job(index) for index in range(cases)]
-  else:
-    context = multiprocessing.get_context('spawn')
-    with futures.ProcessPoolExecutor(workers, context) as pool:
-      rows = list(pool.map(job, range(cases)))
+  if workers is None:
+    workers = 1 if size == 'smoke' else len(os.sched_getaffinity(0))
+  rows = list(
+    progress.track(_map(job, range(cases), workers), 'phantoms', cases)
+  )
   layouts.write_tables(rows, directory, layout)
+
+
+def _map(
+  job: Callable[[int], layouts.Row], indices: Sequence[int], workers: int
+) -> Iterator[layouts.Row]:
+  """Yields a job's results in order, from processes where that is faster."""
+  if workers == 1:
+    yield from map(job, indices)
+    return
+  context = multiprocessing.get_context('spawn')
+  with futures.ProcessPoolExecutor(workers, context) as pool:
+    yield from pool.map(job, indices)
 
 
 def _write_one(
