@@ -94,10 +94,22 @@ def _config(error: type[Exception]) -> dict[str, Any]:
     known = sorted(str(p) for p in pathlib.Path('experiments').glob('[!_]*.py'))
     raise error(f'--config is missing; expected one of {", ".join(known)}')
   try:
-    return _CONFIG.value.to_dict()
+    config = _CONFIG.value.to_dict()
   except OSError:
     path = flags.FLAGS['config'].config_filename
     raise error(f'--config: found no file {path.partition(":")[0]}') from None
+  missing = _unset(config, '--config')
+  if missing:
+    raise error(f'{" and ".join(missing)} must be set')
+  return config
+
+
+def _unset(value: Any, name: str) -> list[str]:
+  """Returns the keys that a config leaves for the command line to set."""
+  if isinstance(value, dict):
+    items = [(f'{name}.{key}', part) for key, part in value.items()]
+    return [missing for key, part in items for missing in _unset(part, key)]
+  return [name] if value == '<required>' else []
 
 
 def _default_name() -> str:
@@ -158,8 +170,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     KeyError,
   ) as error:
     # ml_collections puts a whole traceback into the message.
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    text = lines[-1] if 'Traceback' in str(error) else ' '.join(lines)
+    message = str(error.args[0] if error.args else error)
+    lines = [line for line in message.splitlines() if line.strip()]
+    text = lines[-1] if 'Traceback' in message else ' '.join(lines)
     _fail(ValueError(re.sub(r'^\w+Error: ', '', text)), 2)
     raise
 

@@ -18,6 +18,8 @@ VARIANTS = ('phantom', 'lidc', 'luna16', 'series_csv', 'node21', 'smoke')
 # own, an angiography window.
 _LUNG = dict(name='window', low=-1000.0, high=400.0)
 _CONVNET3D = dict(name='level', level=80.0, width=600.0)
+# main.py asks for the keys that have this value.
+_REQUIRED = '<required>'
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -303,9 +305,13 @@ def _node21(config: ml_collections.ConfigDict) -> None:
   too few to set some aside. Networks are half the published width.
   """
   config.dataset.name = 'node21_patches'
-  config.dataset.options = dict(patient_map='')
+  config.dataset.options = dict(patient_map=_REQUIRED)
   config.more_datasets = dict(
-    scans=dict(name='lidc_idri', manual_dir='', options={})
+    scans=dict(
+      name='lidc_idri',
+      manual_dir=_REQUIRED,
+      options={},
+    )
   )
   config.folds.update(
     by='group',
