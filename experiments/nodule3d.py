@@ -82,7 +82,7 @@ def _published() -> ml_collections.ConfigDict:
       hessian_blobs=_blobs(roundness=(0.5, 1.0, 2.0)),
     ),
   )
-  config.expect = dict(params=dict(screening=2_364_000))
+  config.expect = dict(params=dict(screening=2_364_000, reduction=42_600_006))
   return config
 
 

@@ -84,7 +84,9 @@ class NodulesTest(absltest.TestCase):
 
   def test_no_candidates(self):
     volume = _volume()
-    self.assertEmpty(_predictor(1).reduce({}, volume, _found(volume, [])).scores)
+    self.assertEmpty(
+      _predictor(1).reduce({}, volume, _found(volume, [])).scores
+    )
 
   def test_a_candidate_at_the_rim(self):
     volume = _volume()

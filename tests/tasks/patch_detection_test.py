@@ -18,7 +18,9 @@ def _batch(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict:
   label = np.arange(n) % 2
   offset = rng.uniform(-2, 2, (n, 3)) * label[:, None]
   image = rng.normal(0.2, 0.05, (n, *shape, 1))
-  axes = np.meshgrid(*(np.arange(s) - (s - 1) / 2 for s in shape), indexing='ij')
+  axes = np.meshgrid(
+    *(np.arange(s) - (s - 1) / 2 for s in shape), indexing='ij'
+  )
   for i in np.flatnonzero(label):
     gap = sum((a - o) ** 2 for a, o in zip(axes, offset[i], strict=True))
     image[i, ..., 0] += 0.6 * (gap < 16)
@@ -48,7 +50,9 @@ class PatchDetectionTest(absltest.TestCase):
     @jax.jit
     def step(variables, state, batch, key):
       def loss(params):
-        return task.loss({**variables, 'params': params}, batch, key, train=True)
+        return task.loss(
+          {**variables, 'params': params}, batch, key, train=True
+        )
 
       (value, (_, new)), grads = jax.value_and_grad(loss, has_aux=True)(
         variables['params']
@@ -73,9 +77,9 @@ class PatchDetectionTest(absltest.TestCase):
     variables = task.init(jax.random.key(0, impl='rbg'), batch)
     batch['valid'][3] = False
     loss = jax.jit(
-      lambda batch: task.loss(
-        variables, batch, jax.random.key(0), train=False
-      )[0]
+      lambda batch: task.loss(variables, batch, jax.random.key(0), train=False)[
+        0
+      ]
     )
     first = loss(batch)
     batch['label'][3] = 0

@@ -8,10 +8,12 @@ from medzoo.train import folds
 
 
 def _cases(keys: str, groups: str) -> sources.Cases:
-  return sources.Cases([
-    sources._Place((), i, {'series': key, 'group': group})
-    for i, (key, group) in enumerate(zip(keys, groups, strict=True))
-  ])
+  return sources.Cases(
+    [
+      sources._Place((), i, {'series': key, 'group': group})
+      for i, (key, group) in enumerate(zip(keys, groups, strict=True))
+    ]
+  )
 
 
 def _config(**changes) -> dict:
@@ -30,7 +32,11 @@ class FoldsTest(absltest.TestCase):
     self.assertEqual(splits['test'].keys, ['c'])
 
   def test_a_scan_on_both_sides_is_refused(self):
-    data = {'a': _cases('xy', 'xy'), 'b': _cases('z', 'z'), 'c': _cases('x', 'x')}
+    data = {
+      'a': _cases('xy', 'xy'),
+      'b': _cases('z', 'z'),
+      'c': _cases('x', 'x'),
+    }
     with self.assertRaisesRegex(ValueError, 'train and test'):
       folds.make(_config(), data.__getitem__)
 
@@ -62,9 +68,7 @@ class FoldsTest(absltest.TestCase):
   def test_what_is_always_trained_on_lacks_the_tested_patient(self):
     data = {'cubes': _cases('123', 'pqr'), 'scans': _cases('xy', 'pq')}
     runs = folds.make(
-      _config(
-        by='group', parts='scans', count=2, always='cubes', reuse=True
-      ),
+      _config(by='group', parts='scans', count=2, always='cubes', reuse=True),
       data.__getitem__,
     )
     for splits in runs.values():

@@ -34,7 +34,10 @@ class MappingTest(absltest.TestCase):
     if volume.series_uid == variables.get('fails'):
       raise KeyboardInterrupt
     found = types.Detections(
-      np.array([[1.0, 2.0, 3.0]]), np.array([np.nan]), np.array([0.1]), np.ones(1)
+      np.array([[1.0, 2.0, 3.0]]),
+      np.array([np.nan]),
+      np.array([0.1]),
+      np.ones(1),
     )
     return {'candidates': found}
 

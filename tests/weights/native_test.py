@@ -57,9 +57,7 @@ class NativeTest(absltest.TestCase):
     )
 
   def test_graft_of_everything_under_a_prefix(self):
-    target = {
-      part: {'encoder': tree} for part, tree in _variables(0).items()
-    }
+    target = {part: {'encoder': tree} for part, tree in _variables(0).items()}
     result = native.graft(target, _variables(1), (), to='encoder')
     np.testing.assert_array_equal(
       result['params']['encoder']['c2']['bias'],

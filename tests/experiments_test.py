@@ -1,0 +1,84 @@
+"""Tests of every experiment's every variant, found by looking."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from medzoo.train import build
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_VARIANTS = [
+  (path.stem, variant)
+  for path in sorted((_ROOT / 'experiments').glob('[!_]*.py'))
+  for variant in importlib.import_module(f'experiments.{path.stem}').VARIANTS
+]
+
+
+def _config(name: str, variant: str) -> dict:
+  module = importlib.import_module(f'experiments.{name}')
+  return module.get_config(variant).to_dict()
+
+
+def _fits(config: dict) -> dict[str, dict]:
+  stages = config['stages']
+  return {n: stages[n] for n in stages['order'] if stages[n]['kind'] == 'fit'}
+
+
+class ExperimentsTest(parameterized.TestCase):
+  @parameterized.parameters(*_VARIANTS)
+  def test_everything_named_can_be_built(self, name, variant):
+    config = _config(name, variant)
+    models = {}
+    for stage, spec in _fits(config).items():
+      models[stage] = build.build('models', spec['model'])
+      build.build('tasks', spec['task'], models[stage])
+    specs = [
+      spec['predictor']
+      for spec in config['stages'].values()
+      if isinstance(spec, dict) and spec['kind'] == 'map'
+    ]
+    for spec in [*specs, config['evaluation']['predictor']]:
+      build.build('predictors', spec, models, config['preprocess'])
+
+  @parameterized.parameters(*_VARIANTS)
+  def test_the_regression_counts_in_the_size_of_the_patch(self, name, variant):
+    config = _config(name, variant)
+    for spec in _fits(config).values():
+      size = [
+        n * step
+        for n, step in zip(
+          spec['data']['shape'], config['preprocess']['spacing'], strict=True
+        )
+      ]
+      self.assertEqual(list(spec['task']['extent']), size)
+    predictor = config['evaluation']['predictor']
+    self.assertEqual(
+      predictor['shape'], config['stages']['reduction']['data']['shape']
+    )
+
+  def test_published_parameter_counts(self):
+    config = _config('nodule3d', 'luna16')
+    for stage, count in config['expect']['params'].items():
+      spec = config['stages'][stage]
+      model = build.build('models', spec['model'])
+      shape = jax.ShapeDtypeStruct((1, *spec['data']['shape'], 1), jnp.float32)
+      variables = jax.eval_shape(
+        lambda key, model=model, shape=shape: model.lazy_init(
+          key, shape, train=False
+        ),
+        jax.random.key(0),
+      )
+      found = sum(leaf.size for leaf in jax.tree.leaves(variables))
+      self.assertEqual(found, count, stage)
+
+  def test_an_unknown_variant_names_the_known_ones(self):
+    with self.assertRaisesRegex(ValueError, "'nix'.*luna16"):
+      _config('nodule3d', 'nix')
+
+
+if __name__ == '__main__':
+  absltest.main()
