@@ -125,13 +125,13 @@ def _prepare(
   """Returns the function that has a dataset built, `(name, **arguments)`."""
   from datasets import build
 
-  if _MODE.value != 'evaluate' and config['dataset']['synthetic']:
-    if _MANUAL_DIR.value:
-      raise error(
-        f'--manual_dir was given to {config["experiment"]}:'
-        f'{config["variant"]}, which makes its own data; expected one of the '
-        f'variants {", ".join(config["real_variants"])}'
-      )
+  makes_its_own = config['dataset']['synthetic'] and _MODE.value != 'evaluate'
+  if makes_its_own and _MANUAL_DIR.value:
+    raise error(
+      f'--manual_dir was given to {config["experiment"]}:'
+      f'{config["variant"]}, which makes its own data; expected one of the '
+      f'variants {", ".join(config["real_variants"])}'
+    )
   return functools.partial(
     build.prepare, manual_dir=_MANUAL_DIR.value, data_dir=_DATA_DIR.value
   )

@@ -93,13 +93,16 @@ class CandidateScreening:
     region: np.ndarray,
   ) -> types.Detections:
     """Returns the candidates in a prepared scan."""
-    apply = functools.partial(_probabilities, self._model, variables['screening'])
+    apply = functools.partial(
+      _probabilities, self._model, variables['screening']
+    )
     scores = screen_tiles(apply, prepared.voxels, region, self.tile)
     return self._pick(scores, prepared)
 
   def _reach(self) -> np.ndarray:
     """Returns half the suppression radius in cells, at least one."""
-    cells = self.radius_mm / 2 / (_STRIDE * np.asarray(self.preprocess["spacing"]))
+    cell_mm = _STRIDE * np.asarray(self.preprocess['spacing'])
+    cells = self.radius_mm / 2 / cell_mm
     return np.maximum(np.round(cells), 1).astype(int)
 
   def _pick(

@@ -198,8 +198,8 @@ def _rows(path: pathlib.Path) -> Iterable[dict[str, Any]]:
 
 def _notes(results: dict[str, Any]) -> list[str]:
   return [
-    'cpm follows the official LUNA16 script: at most 100 marks a scan, excluded '
-    'findings neither hit nor false positive, linear interpolation.',
+    'cpm follows the official LUNA16 script: at most 100 marks a scan, '
+    'excluded findings neither hit nor false positive, linear interpolation.',
     f'The operating threshold {results["threshold"]:.4f} was chosen on '
     'validation scans.',
   ]

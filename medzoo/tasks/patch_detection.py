@@ -88,7 +88,7 @@ class PatchDetection:
     return total, (terms, state)
 
   def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-    """Returns `logits` (b, classes), and `regression` (b, 4) if there is one."""
+    """Returns `logits` (b, classes), and any `regression` (b, 4)."""
     return _flat(self.model.apply(variables, batch['image'], train=False))
 
   def evaluator(self) -> 'Evaluator':
@@ -133,9 +133,7 @@ class Evaluator:
       'auc': classification_metrics.auc(positive, score),
     }
     if 'regression' in rows and positive.any():
-      offset, _ = hybrid.decode(
-        jnp.asarray(rows['regression']), self._extent
-      )
+      offset, _ = hybrid.decode(jnp.asarray(rows['regression']), self._extent)
       error = np.asarray(offset)[positive] - rows['offset'][positive]
       scores['location_error'] = float(np.linalg.norm(error, axis=-1).mean())
     return scores
