@@ -4,12 +4,14 @@ python main.py --config=experiments/nodule3d.py
 """
 
 import functools
+import os
 import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from absl import app
 from absl import flags
 from absl import logging
@@ -38,6 +40,11 @@ _OUTPUT = flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name; a user's mistake ends in one line."""
+  if not any(
+    name in os.environ for name in ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS')
+  ):
+    # The products of a 3D convolution keep hardly more than one core busy.
+    jax.config.update('jax_num_cpu_devices', min(2, os.cpu_count() or 1))
   # Imported late, so that a mistyped flag is answered at once.
   from datasets import build as datasets_build
   from medzoo.train import build as train_build

@@ -222,24 +222,28 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   stages = config.stages
   stages.screening.task.extent = (18.75, 37.5, 37.5)
   stages.screening.model.widths = (12, 12, 24, 48)
-  stages.screening.steps = 600
+  stages.screening.data.random_per_scan = 100
+  stages.screening.optimizer.learning_rate = 3e-3
+  stages.screening.steps = 1200
   stages.screening.batch_size = 32
-  stages.screening.eval_every = 150
-  stages.screening.checkpoint_every = 100
+  stages.screening.eval_every = 300
+  stages.screening.checkpoint_every = 200
+  stages.reduction.task.extent = (26.25, 50.0, 50.0)
   stages.reduction.model.update(
     widths=(12, 12, 24, 24, 48),
     hidden=48,
     regression_hidden=32,
-    regression_pool=(2, 3, 3),
+    regression_pool=(2, 2, 2),
   )
-  stages.reduction.data.update(shape=(25, 48, 48), margin=(4, 6, 6))
-  stages.reduction.data.hard_per_scan = 40
-  stages.reduction.task.extent = (31.25, 60.0, 60.0)
-  config.evaluation.predictor.shape = (25, 48, 48)
-  stages.reduction.steps = 400
+  stages.reduction.data.update(
+    shape=(21, 40, 40), margin=(3, 5, 5), hard_per_scan=40
+  )
+  stages.reduction.optimizer.learning_rate = 2e-3
+  stages.reduction.steps = 500
   stages.reduction.batch_size = 16
-  stages.reduction.eval_every = 100
+  stages.reduction.eval_every = 125
   stages.reduction.checkpoint_every = 100
+  config.evaluation.predictor.shape = (21, 40, 40)
   for predictor in (
     config.evaluation.predictor.screening,
     stages.mining.predictor,

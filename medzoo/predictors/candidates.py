@@ -22,6 +22,7 @@ from medzoo.data import lungs
 from medzoo.data import volumes
 from medzoo.models import candidate_screening
 from medzoo.ops import nms
+from medzoo.predictors import overlap
 
 _STRIDE = np.asarray(candidate_screening.STRIDE)
 _FIELD = np.asarray(candidate_screening.RECEPTIVE_FIELD)
@@ -163,8 +164,12 @@ def screen_tiles(
   )
   padded[place] = image
   scores = None
-  for cells, voxels in _tiles(inside, np.asarray(tile), size):
-    result = np.asarray(apply(padded[voxels][None, ..., None])[0])
+
+  def score(place: tuple) -> np.ndarray:
+    return np.asarray(apply(padded[place[1]][None, ..., None])[0])
+
+  places = _tiles(inside, np.asarray(tile), size)
+  for (cells, _), result in overlap.overlapped(score, places):
     if scores is None:
       scores = np.zeros((*inside.shape, result.shape[-1]), np.float32)
       scores[..., 0] = 1

@@ -19,6 +19,7 @@ from medzoo.data import patches
 from medzoo.losses import hybrid
 from medzoo.ops import nms
 from medzoo.predictors import candidates
+from medzoo.predictors import overlap
 
 
 class Nodules:
@@ -102,14 +103,18 @@ class Nodules:
     self, variables: Any, voxels: np.ndarray, index: np.ndarray
   ) -> dict[str, np.ndarray]:
     """Returns the network's outputs on the cubes centred on `index`."""
-    rows = []
-    for start in range(0, len(index), self.batch_size):
-      centers = index[start : start + self.batch_size]
-      cubes = patches.crop(voxels, centers, self.shape)
+
+    def classify(centers: np.ndarray) -> dict[str, np.ndarray]:
       batch = np.zeros((self.batch_size, *self.shape, 1), np.float32)
+      cubes = patches.crop(voxels, centers, self.shape)
       batch[: len(cubes), ..., 0] = cubes
       outputs = jax.device_get(_outputs(self._model, variables, batch))
-      rows.append({name: x[: len(cubes)] for name, x in outputs.items()})
+      return {name: x[: len(cubes)] for name, x in outputs.items()}
+
+    batches = np.split(
+      index, range(self.batch_size, len(index), self.batch_size)
+    )
+    rows = [row for _, row in overlap.overlapped(classify, batches)]
     return {
       name: np.concatenate([row[name] for row in rows]) for name in rows[0]
     }
