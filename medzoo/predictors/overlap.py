@@ -2,9 +2,7 @@
 
 import collections
 import concurrent.futures
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar('Item')
