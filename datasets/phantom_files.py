@@ -16,7 +16,7 @@ from datasets.phantoms import chest_ct
 
 # By configuration, what is made; by dataset, how it is laid out.
 CONFIGS = {
-  'phantom': {'cases': 64, 'seed': 0, 'size': 'small'},
+  'phantom': {'cases': 72, 'seed': 0, 'size': 'small'},
   'phantom_smoke': {'cases': 6, 'seed': 0, 'size': 'smoke'},
 }
 LAYOUTS = {
@@ -27,7 +27,7 @@ LAYOUTS = {
 # LUNA16 wants a scan for each of its subsets.
 _LEAST_CASES = {'luna16': 10}
 # Scans for training, validation and test of the first configuration.
-SHARES = {'train': 32, 'validation': 8, 'test': 24}
+SHARES = {'train': 40, 'validation': 8, 'test': 24}
 
 
 def make(

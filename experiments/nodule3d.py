@@ -101,7 +101,7 @@ def _screening() -> dict:
     ),
     data=dict(
       shape=(15, 30, 30),
-      margin=(4, 8, 8),
+      margin=(4, 10, 10),
       shifted=4,
       shift_mm=2.0,
       random_per_scan=60,
@@ -112,8 +112,8 @@ def _screening() -> dict:
       positive_share=0.25,
       affine=dict(
         flip=(True, True, True),
-        rotate_rad=0.3,
-        scale=0.1,
+        rotate_rad=3.14,
+        scale=0.15,
         shift_vox=(1.0, 2.0, 2.0),
       ),
       intensity=dict(gain=0.05, bias=0.02, noise=0.01),
@@ -131,7 +131,7 @@ def _screening() -> dict:
     checkpoint_every=500,
     init_from=(),
     trainable=(),
-    select=dict(metric='loss', mode='min', patience=None),
+    select=dict(metric='auc', mode='max', patience=None),
   )
 
 
@@ -156,7 +156,7 @@ def _reduction() -> dict:
     ),
     data=dict(
       shape=(25, 60, 60),
-      margin=(4, 8, 8),
+      margin=(4, 16, 16),
       shifted=4,
       shift_mm=2.0,
       random_per_scan=0,
@@ -167,8 +167,8 @@ def _reduction() -> dict:
       positive_share=0.33,
       affine=dict(
         flip=(True, True, True),
-        rotate_rad=0.3,
-        scale=0.1,
+        rotate_rad=3.14,
+        scale=0.15,
         shift_vox=(2.0, 3.0, 3.0),
       ),
       intensity=dict(gain=0.05, bias=0.02, noise=0.01),
@@ -186,7 +186,7 @@ def _reduction() -> dict:
     checkpoint_every=500,
     init_from=(dict(stage='screening', modules=('c1', 'c2', 'c3')),),
     trainable=(),
-    select=dict(metric='loss', mode='min', patience=None),
+    select=dict(metric='auc', mode='max', patience=None),
   )
 
 
@@ -236,7 +236,7 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
     regression_pool=(2, 2, 2),
   )
   stages.reduction.data.update(
-    shape=(21, 40, 40), margin=(3, 5, 5), hard_per_scan=40
+    shape=(21, 40, 40), margin=(3, 11, 11), hard_per_scan=40
   )
   stages.reduction.optimizer.learning_rate = 2e-3
   stages.reduction.steps = 500
