@@ -348,6 +348,8 @@ def _node21(config: ml_collections.ConfigDict) -> None:
   stages.reduction.task.extent = (25.0, 48.0, 48.0)
   config.evaluation.predictor.shape = (25, 48, 48)
   for stage, steps in ((stages.screening, 2000), (stages.reduction, 800)):
+    # Corners of a cube of 50 voxels would turn out of it.
+    stage.data.affine.rotate_rad = 0.3
     stage.steps = steps
     stage.batch_size = 32
     stage.eval_every = steps // 4
