@@ -57,7 +57,20 @@ def _published() -> ml_collections.ConfigDict:
   config.real_variants = ('lidc', 'luna16', 'series_csv', 'node21')
   config.preprocess = dict(spacing=(1.0, 1.0, 1.0), window=_LUNG, region='lung')
   config.stages = dict(
-    order=('screening', 'mining', 'reduction'),
+    order=('blobs', 'screening', 'mining', 'reduction'),
+    # What looks like a nodule to a filter teaches screening more than random
+    # places do, few of which hold anything.
+    blobs=dict(
+      kind='map',
+      predictor=dict(
+        name='laplacian_of_gaussian',
+        ceiling_hu=-100.0,
+        exponent=2.5,
+        roundness=0.5,
+        min_diameter_mm=3.0,
+      ),
+      data=dict(split='train+validation'),
+    ),
     screening=_screening(),
     mining=dict(
       kind='map',
@@ -105,8 +118,8 @@ def _screening() -> dict:
       shifted=4,
       shift_mm=2.0,
       random_per_scan=60,
-      hard='',
-      hard_per_scan=0,
+      hard='blobs/detections',
+      hard_per_scan=60,
       exclusion_mm=5.0,
       inside=False,
       positive_share=0.25,
@@ -160,7 +173,7 @@ def _reduction() -> dict:
       shifted=4,
       shift_mm=2.0,
       random_per_scan=0,
-      hard='mining',
+      hard='mining/candidates',
       hard_per_scan=100,
       exclusion_mm=5.0,
       inside=False,
@@ -222,7 +235,8 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   stages = config.stages
   stages.screening.task.extent = (18.75, 37.5, 37.5)
   stages.screening.model.widths = (12, 12, 24, 48)
-  stages.screening.data.random_per_scan = 100
+  stages.screening.data.random_per_scan = 60
+  stages.screening.data.hard_per_scan = 40
   stages.screening.optimizer.learning_rate = 3e-3
   stages.screening.steps = 1200
   stages.screening.batch_size = 32
@@ -249,7 +263,7 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
     stages.mining.predictor,
   ):
     predictor.tile = (12, 16, 16)
-    predictor.max_candidates = 40
+    predictor.max_candidates = 50
 
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
@@ -296,6 +310,10 @@ def _series_csv(config: ml_collections.ConfigDict) -> None:
   config.dataset.name = 'series_csv'
   config.preprocess.window = _CONVNET3D
   config.preprocess.region = 'body'
+  # The filter knows lungs only.
+  config.stages.order = ('screening', 'mining', 'reduction')
+  config.stages.screening.data.hard = ''
+  config.evaluation.baselines = {}
 
 
 def _node21(config: ml_collections.ConfigDict) -> None:
@@ -325,6 +343,7 @@ def _node21(config: ml_collections.ConfigDict) -> None:
     reuse=True,
   )
   stages = config.stages
+  stages.blobs.data.split = 'train'
   stages.mining.data.split = 'train'
   stages.mining.predictor.max_candidates = 400
   stages.screening.model.widths = (16, 16, 32, 96)

@@ -226,8 +226,9 @@ def _stores(
   data = run.config['stages'][name]['data']
   hard = None
   if data['hard']:
-    outputs = mapping.read_all(run.folder / data['hard'] / 'outputs')
-    hard = {key: out.marks('candidates') for key, out in outputs.items()}
+    stage, _, found = data['hard'].partition('/')
+    outputs = mapping.read_all(run.folder / stage / 'outputs')
+    hard = {key: out.marks(found) for key, out in outputs.items()}
   stores = []
   for split in ('train', 'validation'):
     folder = run.folder / name / 'patches' / split
