@@ -117,6 +117,9 @@ def score(
     'medzoo': medzoo.__version__,
   }
   write_json(model_folder(workdir, runs[0].config) / 'config.json', facts)
+  tested = sources.concatenate([run.cases['test'] for run in runs])
+  report(workdir, results, tested)
+  # Last, for a run that has results is finished.
   write_json(workdir / 'results.json', results)
   return results
 
