@@ -33,7 +33,7 @@ def build(kind: str, spec: Mapping[str, Any], *args: Any, **extra: Any) -> Any:
   Raises:
     ConfigError: the name is unknown, or an argument is unknown or missing.
   """
-  keywords = {key: value for key, value in spec.items() if key != 'name'}
+  keywords = {k: _hashable(v) for k, v in spec.items() if k != 'name'}
   constructor = getattr(module(kind, spec['name']), _ALIASES[kind])
   try:
     inspect.signature(constructor).bind(*args, **keywords, **extra)
@@ -55,3 +55,10 @@ def module(kind: str, name: str) -> types.ModuleType:
       f'{kind}: found the name {name!r}, expected one of {", ".join(known)}'
     )
   return importlib.import_module(f'medzoo.{kind}.{name}')
+
+
+def _hashable(value: Any) -> Any:
+  """Returns tuples for the lists that JSON makes of them."""
+  if isinstance(value, list):
+    return tuple(_hashable(item) for item in value)
+  return value
