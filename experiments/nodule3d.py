@@ -85,7 +85,7 @@ def _published() -> ml_collections.ConfigDict:
       screening=_candidates(),
       shape=(25, 60, 60),
       batch_size=8,
-      passes=2,
+      passes=1,
       radius_mm=5.0,
     ),
     max_fps_per_scan=1.0,
