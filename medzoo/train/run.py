@@ -8,6 +8,7 @@ import collections
 import contextlib
 import copy
 import dataclasses
+import errno
 import json
 import pathlib
 import platform
@@ -297,8 +298,14 @@ def open_workdir(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         f'{workdir}: found a folder with other files in it, expected a new '
         'one or a work folder; choose another --workdir'
       )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    try:
+      write_text(path, text)
+    except OSError as error:
+      if error.errno == errno.ENOSPC:
+        raise
+      raise build.ConfigError(
+        f'--workdir {workdir}: cannot be written: {error.strerror}'
+      ) from None
     return
   keys = _differences(json.loads(path.read_text()), json.loads(text))
   if keys:
