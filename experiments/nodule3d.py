@@ -348,7 +348,11 @@ def _node21(config: ml_collections.ConfigDict) -> None:
   stages.mining.predictor.max_candidates = 400
   stages.screening.model.widths = (16, 16, 32, 96)
   stages.screening.data.update(
-    shifted=2, random_per_scan=12, inside=True, positive_share=0.25
+    shifted=2,
+    random_per_scan=12,
+    hard_per_scan=20,
+    inside=True,
+    positive_share=0.25,
   )
   stages.reduction.model.update(
     widths=(16, 16, 32, 32, 64),
