@@ -127,13 +127,13 @@ def aorta_level(body: Body, positions: np.ndarray) -> np.ndarray:
   top = 0.7 * body.height
   spine = spine_center(body, z)
   descending = radius - np.hypot(
-    x - spine[..., 0] - 0.25 * body.width, y - spine[..., 1] + 0.2 * body.depth
+    x - spine[..., 0] - 0.2 * body.width, y - spine[..., 1] + 0.2 * body.depth
   )
   descending = np.minimum(descending, top - z)
   # The arch runs from the front of the midline to the left of the spine.
   along = np.clip((y + 0.25 * body.depth) / (0.9 * body.depth), 0, 1)
   arch = radius - np.sqrt(
-    (x - (0.02 + 0.22 * along) * body.width) ** 2
+    (x - (0.02 + 0.13 * along) * body.width) ** 2
     + (z - top - 0.5 * radius * np.sin(np.pi * along)) ** 2
     + np.maximum(abs(y - 0.2 * body.depth) - 0.45 * body.depth, 0) ** 2
   )

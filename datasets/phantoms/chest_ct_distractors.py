@@ -2,7 +2,7 @@
 
 All of it has the intensity and the size of nodules, but none is a compact
 solid lump: vessels that swell, wind or divide, plugged and thickened bronchi,
-scars, plaques on the pleura, sacs of air, and patches of fine mesh.
+scars, plaques on the pleura, sacs of air with thick walls.
 """
 
 import numpy as np
@@ -15,16 +15,15 @@ from datasets.phantoms import chest_ct_vessel_distractors as vessels
 
 # By name, what makes a distractor and its share.
 _MAKERS = {
-  'cluster': (lumps.cluster, 4),
-  'beads': (vessels.beads, 2),
-  'cavity': (lumps.cavity, 4),
-  'branching': (vessels.branching, 3),
+  'cluster': (lumps.cluster, 2),
+  'beads': (vessels.beads, 1),
+  'cavity': (lumps.cavity, 8),
+  'branching': (vessels.branching, 2),
   'swelling': (vessels.swelling, 1),
-  'winding': (vessels.winding, 2),
+  'winding': (vessels.winding, 1),
   'bronchus': (vessels.bronchus, 1),
-  'scar': (lumps.scar, 2),
-  'plaque': (lumps.plaque, 2),
-  'mesh': (lumps.mesh, 2),
+  'scar': (lumps.scar, 1),
+  'plaque': (lumps.plaque, 1),
 }
 
 

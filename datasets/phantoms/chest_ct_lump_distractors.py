@@ -1,4 +1,4 @@
-"""Distractors that are no tubes: scars, plaques, sacs, buds and fine mesh."""
+"""Distractors that are no tubes: scars, plaques, sacs and buds."""
 
 import numpy as np
 
@@ -93,9 +93,10 @@ def cavity(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> records.Distractor:
   """A sac of air with a thick wall."""
-  radius = rng.uniform(3.8, 9.5)
+  radius = rng.uniform(4.2, 9.0)
   center = places.inside(body, rng, radius + 2)
-  inner = radius * rng.uniform(0.36, 0.6)
+  # Slices of 2.5 mm shall still show the hole.
+  inner = max(radius * rng.uniform(0.3, 0.45), 1.8)
   local = tubes.fill(np.full(3, 1.2 * radius), grain, rng)
   stretch = rng.uniform(0.9, 1.1, 3)
   # The wall is thicker on one side.
@@ -116,14 +117,14 @@ def cluster(
   body: anatomy.Body, rng: np.random.Generator, grain: float
 ) -> records.Distractor:
   """Plugged ends of one bronchus, like buds on a twig, close together."""
-  size = rng.uniform(1.6, 3.3)
+  size = rng.uniform(1.4, 2.1)
   center = places.inside(body, rng, 3.5 * size)
   buds: list[np.ndarray] = []
   for place in center + 2.0 * size * rng.normal(size=(120, 3)):
     gaps = [np.linalg.norm(place - bud) for bud in buds]
-    if 2.1 * size < min(gaps, default=3 * size) < 3.2 * size:
+    if 2.1 * size < min(gaps, default=2.5 * size) < 2.8 * size:
       buds.append(place)
-  count = int(rng.integers(5, 10))
+  count = int(rng.integers(8, 14))
   middle = np.mean(buds[:count], axis=0)
   hu = rng.uniform(-40, 60)
   clouds = []
@@ -151,21 +152,3 @@ def _filled(
     np.full(count, grain**3, np.float32),
     np.full(count, hu, np.float32),
   )
-
-
-def mesh(
-  body: anatomy.Body, rng: np.random.Generator, grain: float
-) -> records.Distractor:
-  """A patch of thickened fine structure."""
-  size = rng.uniform(5.0, 10.0)
-  center = places.inside(body, rng, size)
-  knots = center + size * rng.normal(0, 0.45, (int(14 * size), 3))
-  other = knots[rng.permutation(len(knots))]
-  near = np.linalg.norm(knots - other, axis=1) < 1.4 * size
-  start, end = knots[near], other[near]
-  controls = np.stack(
-    [start, (start + end) / 2 + rng.normal(0, 1, start.shape), end], 1
-  )
-  radii = np.full((len(start), 2), rng.uniform(0.5, 0.9))
-  cloud = tubes.bezier(controls, radii, rng.uniform(-80, 40), grain=grain)
-  return records.Distractor('mesh', center, 2 * size, cloud, tubes.empty())

@@ -47,10 +47,10 @@ def for_nodule(
 ) -> np.ndarray:
   """Returns a (3,) place in the lung, on its edge, or on a vessel."""
   where = rng.random()
-  if where < 0.3:
+  if where < 0.45:
     place, normal, level = wall(body, rng)
     return place + normal * (rng.uniform(0.35, 0.9) * radius - level)
-  if where < 0.6:
+  if where < 0.7:
     tree = vessels[rng.integers(len(vessels))]
     thick = np.flatnonzero(tree.radii[:, 1] > 0.6)
     branch = tree.controls[rng.choice(thick)]
