@@ -12,7 +12,16 @@ times are in experiments/README.md.
 
 import ml_collections
 
-VARIANTS = ('phantom', 'lidc', 'luna16', 'series_csv', 'node21', 'smoke')
+VARIANTS = (
+  'phantom',
+  'lidc',
+  'luna16',
+  'series_csv',
+  'node21',
+  'smoke',
+  'smoke_luna16',
+  'smoke_series_csv',
+)
 
 # Intensity windows in HU: the lungs with all that is denser, and convnet3d's
 # own, an angiography window.
@@ -31,6 +40,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
     'series_csv': _series_csv,
     'node21': _node21,
     'smoke': _smoke,
+    'smoke_luna16': _smoke_luna16,
+    'smoke_series_csv': _smoke_series_csv,
   }
   if variant and variant not in makers:
     raise ValueError(
@@ -227,9 +238,14 @@ def _candidates() -> dict:
 
 
 def _phantom(config: ml_collections.ConfigDict) -> None:
-  """Phantom chest CTs; narrow networks, minutes on a CPU."""
+  """Phantom chest CTs; minutes on a CPU."""
   config.dataset.name = 'lidc_idri/phantom'
   config.dataset.synthetic = True
+  _narrow(config)
+
+
+def _narrow(config: ml_collections.ConfigDict) -> None:
+  """Narrow networks on a coarse grid."""
   # A coarser grid than the published 1 mm has half the voxels.
   config.preprocess.spacing = (1.25, 1.25, 1.25)
   stages = config.stages
@@ -268,8 +284,27 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds on a CPU; its numbers mean nothing."""
-  _phantom(config)
   config.dataset.name = 'lidc_idri/phantom_smoke'
+  config.dataset.synthetic = True
+  _tiny(config)
+
+
+def _smoke_luna16(config: ml_collections.ConfigDict) -> None:
+  """The same on scans in LUNA16's layout, in three folds of a subset each."""
+  _luna16(config)
+  _tiny(config)
+  config.folds.parts = 'subset0+subset1+subset2'
+
+
+def _smoke_series_csv(config: ml_collections.ConfigDict) -> None:
+  """The same on scans with convnet3d's CSV."""
+  _series_csv(config)
+  _tiny(config)
+
+
+def _tiny(config: ml_collections.ConfigDict) -> None:
+  """Next to no network and next to no training."""
+  _narrow(config)
   stages = config.stages
   stages.screening.model.widths = (4, 4, 4, 8)
   stages.reduction.model.update(

@@ -262,5 +262,36 @@ class SmokeTest(absltest.TestCase):
         self.assertLessEqual(other['low'], entry['high'], name)
 
 
+class LayoutsTest(parameterized.TestCase):
+  """Whole runs on raw scans as a user has them."""
+
+  @parameterized.parameters(('luna16', 10, 3), ('series_csv', 6, 1))
+  def test_trains_and_scores(self, layout, cases, scored):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    made = subprocess.run(
+      [
+        *(sys.executable, '-m', 'datasets.phantoms.chest_ct', '--size=smoke'),
+        *(f'--layout={layout}', f'--cases={cases}', f'--output={folder}/raw'),
+      ],
+      cwd=_ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    self.assertEqual(made.returncode, 0, made.stderr)
+    result = _run(
+      f'--config={_CONFIG}:smoke_{layout}',
+      f'--manual_dir={folder}/raw',
+      f'--data_dir={folder}/data',
+      f'--workdir={folder}/run',
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    results = json.loads((folder / 'run' / 'results.json').read_text())
+    self.assertTrue(results['finished'])
+    self.assertFalse(results['dataset']['synthetic'])
+    self.assertGreaterEqual(results['metrics']['cpm']['n'], scored)
+    self.assertTrue((folder / 'run' / 'report.html').exists())
+
+
 if __name__ == '__main__':
   absltest.main()
