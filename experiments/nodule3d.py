@@ -127,7 +127,8 @@ def _screening() -> dict:
       shape=(15, 30, 30),
       margin=(4, 10, 10),
       shifted=4,
-      shift_mm=2.0,
+      # A wider plateau of the score map would place candidates worse.
+      shift_mm=1.0,
       random_per_scan=60,
       hard='blobs/detections',
       hard_per_scan=60,
@@ -138,7 +139,7 @@ def _screening() -> dict:
         flip=(True, True, True),
         rotate_rad=3.14,
         scale=0.15,
-        shift_vox=(1.0, 2.0, 2.0),
+        shift_vox=(0.5, 1.0, 1.0),
       ),
       intensity=dict(gain=0.05, bias=0.02, noise=0.01),
       workers=0,
@@ -193,7 +194,7 @@ def _reduction() -> dict:
         flip=(True, True, True),
         rotate_rad=3.14,
         scale=0.15,
-        shift_vox=(2.0, 3.0, 3.0),
+        shift_vox=(1.0, 2.0, 2.0),
       ),
       intensity=dict(gain=0.05, bias=0.02, noise=0.01),
       workers=0,
@@ -269,9 +270,9 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
     shape=(21, 40, 40), margin=(3, 11, 11), hard_per_scan=40
   )
   stages.reduction.optimizer.learning_rate = 2e-3
-  stages.reduction.steps = 500
+  stages.reduction.steps = 800
   stages.reduction.batch_size = 16
-  stages.reduction.eval_every = 125
+  stages.reduction.eval_every = 200
   stages.reduction.checkpoint_every = 100
   config.evaluation.predictor.shape = (21, 40, 40)
   for predictor in (
@@ -279,7 +280,7 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
     stages.mining.predictor,
   ):
     predictor.tile = (12, 16, 16)
-    predictor.max_candidates = 50
+    predictor.max_candidates = 60
 
 
 def _smoke(config: ml_collections.ConfigDict) -> None:

@@ -36,8 +36,8 @@ from datasets.phantoms import chest_ct_uids as uids
 from medzoo import types
 
 # Counts of nodules that any 16 patients in a row share out among themselves,
-# so that a split of usual size never lacks nodules; the mean is 3.6.
-_COUNTS = (0, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 8)
+# so that a split of usual size never lacks nodules; the mean is 4.6.
+_COUNTS = (0, 1, 2, 2, 3, 4, 4, 5, 5, 5, 6, 6, 7, 7, 8, 8)
 # Every eighth scan is a second one of the patient before.
 _CYCLE = 8
 
