@@ -176,11 +176,15 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     ValueError,
     KeyError,
   ) as error:
-    # ml_collections puts a whole traceback into the message.
-    message = str(error.args[0] if error.args else error)
-    lines = [line for line in message.splitlines() if line.strip()]
-    text = lines[-1] if 'Traceback' in message else ' '.join(lines)
-    _fail(ValueError(re.sub(r'^\w+Error: ', '', text)), 2)
+    while error.args and isinstance(error.args[0], Exception):
+      error = error.args[0]
+    # ml_collections puts a whole traceback into some messages.
+    said = str(error.args[0] if error.args else error).strip()
+    if 'Traceback' in said:
+      said = re.sub(r'^\w+Error: ', '', said.splitlines()[-1])
+    if isinstance(error, KeyError):
+      said = 'no config key ' + said.replace('\n', '; ')
+    _fail(ValueError(said), 2)
     raise
 
 

@@ -138,10 +138,10 @@ def _screening() -> dict:
       affine=dict(
         flip=(True, True, True),
         rotate_rad=3.14,
-        scale=0.15,
+        scale=0.2,
         shift_vox=(0.5, 1.0, 1.0),
       ),
-      intensity=dict(gain=0.05, bias=0.02, noise=0.01),
+      intensity=dict(gain=0.15, bias=0.05, noise=0.01),
       workers=0,
     ),
     optimizer=dict(
@@ -193,10 +193,10 @@ def _reduction() -> dict:
       affine=dict(
         flip=(True, True, True),
         rotate_rad=3.14,
-        scale=0.15,
+        scale=0.2,
         shift_vox=(1.0, 2.0, 2.0),
       ),
-      intensity=dict(gain=0.05, bias=0.02, noise=0.01),
+      intensity=dict(gain=0.15, bias=0.05, noise=0.01),
       workers=0,
     ),
     optimizer=dict(
@@ -255,9 +255,9 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   stages.screening.data.random_per_scan = 60
   stages.screening.data.hard_per_scan = 40
   stages.screening.optimizer.learning_rate = 3e-3
-  stages.screening.steps = 1200
+  stages.screening.steps = 1400
   stages.screening.batch_size = 32
-  stages.screening.eval_every = 300
+  stages.screening.eval_every = 350
   stages.screening.checkpoint_every = 200
   stages.reduction.task.extent = (26.25, 50.0, 50.0)
   stages.reduction.model.update(
@@ -360,7 +360,7 @@ def _node21(config: ml_collections.ConfigDict) -> None:
   patients and series by which the patients of the scans are kept out of the
   cubes. A fold trains on the cubes and on every scan but the patient it is
   tested on, and chooses its threshold on scans it was trained on: there are
-  too few to set some aside. Networks are half the published width.
+  too few to set some aside. Networks and grid are those of the phantoms.
   """
   config.dataset.name = 'node21_patches'
   config.dataset.options = dict(patient_map=_REQUIRED)
@@ -378,39 +378,29 @@ def _node21(config: ml_collections.ConfigDict) -> None:
     always='train+validation',
     reuse=True,
   )
+  _narrow(config)
   stages = config.stages
   stages.blobs.data.split = 'train'
   stages.mining.data.split = 'train'
   stages.mining.predictor.max_candidates = 400
-  stages.screening.model.widths = (16, 16, 32, 96)
   stages.screening.data.update(
-    shifted=2,
-    random_per_scan=12,
-    hard_per_scan=20,
-    inside=True,
-    positive_share=0.25,
-  )
-  stages.reduction.model.update(
-    widths=(16, 16, 32, 32, 64),
-    hidden=64,
-    regression_hidden=64,
-    regression_pool=(2, 3, 3),
+    shifted=2, random_per_scan=12, hard_per_scan=20, inside=True
   )
   stages.reduction.data.update(
-    shape=(25, 48, 48),
-    margin=(4, 4, 4),
+    shape=(21, 36, 36),
+    margin=(3, 2, 2),
     shifted=2,
     random_per_scan=4,
     hard_per_scan=400,
     inside=True,
   )
-  stages.reduction.task.extent = (25.0, 48.0, 48.0)
-  config.evaluation.predictor.shape = (25, 48, 48)
-  for stage, steps in ((stages.screening, 2000), (stages.reduction, 800)):
-    # Corners of a cube of 50 voxels would turn out of it.
+  stages.reduction.task.extent = (26.25, 45.0, 45.0)
+  config.evaluation.predictor.shape = (21, 36, 36)
+  config.evaluation.predictor.screening.max_candidates = 200
+  for stage, steps in ((stages.screening, 2000), (stages.reduction, 1200)):
+    # Corners of a cube of 50 mm would turn out of it.
     stage.data.affine.rotate_rad = 0.3
     stage.steps = steps
-    stage.batch_size = 32
     stage.eval_every = steps // 4
     stage.checkpoint_every = steps // 4
     stage.select = None

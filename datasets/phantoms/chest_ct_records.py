@@ -30,7 +30,7 @@ class Size:
 # of view of 155 to 230 mm, 'smoke' only as much as a test of the code needs.
 SIZES = {
   'full': Size(512, (0.6, 0.9), (1.0, 1.25, 1.5, 2.0, 2.5), 8, 46),
-  'small': Size(256, (0.6, 0.9), (1.0, 1.25, 1.5, 2.0, 2.5), 8, 18),
+  'small': Size(256, (0.6, 0.9), (1.0, 1.25, 1.5, 2.0, 2.5), 8, 12),
   'smoke': Size(96, (1.2, 1.4), (2.5,), 4, 4),
 }
 
