@@ -12,7 +12,7 @@ from datasets.phantoms import chest_ct_tubes as tubes
 
 # LUNA16's diameters have a median of 6.4 mm; below 6 mm on slices of 2.5 mm
 # nothing but luck tells a nodule from a vessel, so these are larger.
-_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 10.0, 0.36, 3.5, 30.0
+_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 11.0, 0.33, 3.5, 30.0
 _KINDS = ('solid', 'part_solid', 'ground_glass')
 _SHARES = (0.78, 0.12, 0.10)
 # Chances that 4, 3, 2 or 1 of the readers find a nodule, and one below 3 mm.
@@ -95,7 +95,7 @@ def draw(
   hu = {
     'solid': rng.uniform(-120.0, 40.0),
     'part_solid': rng.uniform(-80.0, 20.0),
-    'ground_glass': rng.uniform(-560.0, -430.0),
+    'ground_glass': rng.uniform(-500.0, -360.0),
     'micro': rng.uniform(-50.0, 200.0),
   }[kind]
   if kind == 'solid' and rng.random() < 0.05:
