@@ -17,6 +17,15 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _CONFIG = 'experiments/nodule3d.py'
 
 
+def setUpModule():
+  # Compiling is most of a smoke run, and the same in all of them.
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp()
+
+
+def tearDownModule():
+  shutil.rmtree(os.environ.pop('JAX_COMPILATION_CACHE_DIR'))
+
+
 def _run(*args: str, **environment: str) -> subprocess.CompletedProcess:
   return subprocess.run(
     [sys.executable, 'main.py', *args],
@@ -127,9 +136,6 @@ class SmokeTest(absltest.TestCase):
     super().setUpClass()
     cls.folder = pathlib.Path(tempfile.mkdtemp())
     cls.addClassCleanup(shutil.rmtree, cls.folder)
-    # Compiling is most of a smoke run, and the same in all of them.
-    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(cls.folder / 'compiled')
-    cls.addClassCleanup(os.environ.pop, 'JAX_COMPILATION_CACHE_DIR')
     cls.whole = cls.folder / 'whole'
     cls.first = cls.train(cls.whole)
     assert cls.first.returncode == 0, cls.first.stderr
@@ -265,8 +271,12 @@ class SmokeTest(absltest.TestCase):
 class LayoutsTest(parameterized.TestCase):
   """Whole runs on raw scans as a user has them."""
 
-  @parameterized.parameters(('luna16', 10, 3), ('series_csv', 6, 1))
-  def test_trains_and_scores(self, layout, cases, scored):
+  @parameterized.parameters(
+    ('luna16', 'luna16', 10, 3),
+    ('luna16_dicom', 'luna16', 6, 1),
+    ('series_csv', 'series_csv', 6, 1),
+  )
+  def test_trains_and_scores(self, layout, variant, cases, scored):
     folder = pathlib.Path(self.create_tempdir().full_path)
     made = subprocess.run(
       [
@@ -280,7 +290,7 @@ class LayoutsTest(parameterized.TestCase):
     )
     self.assertEqual(made.returncode, 0, made.stderr)
     result = _run(
-      f'--config={_CONFIG}:smoke_{layout}',
+      f'--config={_CONFIG}:smoke_{variant}',
       f'--manual_dir={folder}/raw',
       f'--data_dir={folder}/data',
       f'--workdir={folder}/run',

@@ -72,6 +72,11 @@ def concatenate(parts: Sequence[Cases]) -> Cases:
   return Cases([place for part in parts for place in part._places])
 
 
+def split_names(directory: str | pathlib.Path) -> list[str]:
+  """Returns the names of a prepared dataset's splits."""
+  return list(tfds.builder_from_directory(directory).info.splits)
+
+
 def open_cases(directory: str | pathlib.Path, split: str) -> Cases:
   """Opens a prepared dataset.
 

@@ -69,6 +69,7 @@ _NAMES = {
   'laplacian_of_gaussian': 'Laplacian of Gaussian',
   'params': 'Parameters',
   'jax': 'JAX',
+  'peak_memory_mb': 'Peak memory, MB',
 }
 
 

@@ -15,6 +15,7 @@ from medzoo import types
 from medzoo.data import sources
 from medzoo.data import volumes
 from medzoo.io import tables
+from medzoo.report import labels
 from medzoo.report import page
 from medzoo.report import plots
 
@@ -71,7 +72,7 @@ def _froc(
   ]
   return plots.froc(
     {
-      name.replace('_', ' '): tables.read_marks(
+      labels.plain(name): tables.read_marks(
         folder / 'luna16.csv', 'probability'
       )
       for name, folder in zip(names, folders, strict=True)

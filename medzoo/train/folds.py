@@ -3,10 +3,12 @@
 A run without folds uses the splits that its config names. With folds, groups
 (or the dataset's own subsets, as LUNA16's) are dealt out: fold k is tested on
 part k, selected on part k + 1 and trained on the rest. Where there are too few
-cases to set a part aside for selection, it is trained on too.
+cases to set a part aside for selection, it is trained on too. Of subsets those
+count that the dataset has; one that has none is not LUNA16 itself, and its
+plain splits are used.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from medzoo.data import sources
@@ -15,7 +17,9 @@ Splits = dict[str, sources.Cases]
 
 
 def make(
-  config: Mapping[str, Any], open_cases: Callable[[str], sources.Cases]
+  config: Mapping[str, Any],
+  open_cases: Callable[[str], sources.Cases],
+  known: Sequence[str],
 ) -> dict[str, Splits]:
   """Returns the splits of each run, by the run's name.
 
@@ -27,16 +31,32 @@ def make(
       the patients that it is tested on, '' for none; `reuse` says whether the
       validation part is trained on too.
     open_cases: opens a split by name.
+    known: names of the splits that the dataset has.
 
   Returns:
     One run named '', or the runs 'fold_0', 'fold_1' and so on.
+
+  Raises:
+    ValueError: a scan is on both sides, or there are too few parts.
   """
   folds = config['folds']
-  if not folds['by']:
+  subsets = [name for name in folds['parts'].split('+') if name in known]
+  if not folds['by'] or folds['by'] == 'subset' and not subsets:
     splits = {name: open_cases(s) for name, s in config['splits'].items()}
     _check_disjoint(splits)
     return {'': splits}
-  parts = _parts(folds, open_cases, config['seed'])
+  if folds['by'] == 'subset':
+    parts = [open_cases(name) for name in subsets]
+  else:
+    cases = open_cases(folds['parts'])
+    dealt = sources.kfold(cases.groups, folds['count'], config['seed'])
+    parts = [cases.subset(index) for index in dealt]
+  least = 2 if folds['reuse'] or folds['always'] else 3
+  if len(parts) < least:
+    raise ValueError(
+      f'found {len(parts)} parts to take turns in testing, expected at least '
+      f'{least}: one to test on, one to select on and others to train on'
+    )
   always = [open_cases(folds['always'])] if folds['always'] else []
   runs = {}
   for k, test in enumerate(parts):
@@ -52,20 +72,6 @@ def make(
     }
     _check_disjoint(runs[f'fold_{k}'])
   return runs
-
-
-def _parts(
-  folds: Mapping[str, Any],
-  open_cases: Callable[[str], sources.Cases],
-  seed: int,
-) -> list[sources.Cases]:
-  if folds['by'] == 'subset':
-    return [open_cases(name) for name in folds['parts'].split('+')]
-  cases = open_cases(folds['parts'])
-  return [
-    cases.subset(index)
-    for index in sources.kfold(cases.groups, folds['count'], seed)
-  ]
 
 
 def _without(cases: sources.Cases, others: sources.Cases) -> sources.Cases:

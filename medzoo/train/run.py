@@ -117,7 +117,8 @@ def score(
     'threshold': scored['threshold'],
     'medzoo': medzoo.__version__,
   }
-  write_json(model_folder(workdir, runs[0].config) / 'config.json', facts)
+  folder = workdir / 'final' if len(runs) > 1 else workdir
+  write_json(folder / 'model' / 'config.json', facts)
   tested = sources.concatenate([run.cases['test'] for run in runs])
   report(workdir, results, tested)
   # Last, for a run that has results is finished.
@@ -221,13 +222,6 @@ def make_runs(
     )
     for name, splits in data.splits().items()
   ]
-
-
-def model_folder(
-  workdir: pathlib.Path, config: Mapping[str, Any]
-) -> pathlib.Path:
-  """Returns where the parameters for new cases lie."""
-  return workdir / ('final/model' if config['folds']['by'] else 'model')
 
 
 def environment() -> dict[str, Any]:
@@ -352,7 +346,8 @@ class Data:
 
   def splits(self) -> dict[str, folds.Splits]:
     """Returns the splits of every run, see `folds.make`."""
-    return folds.make(self._config, self.open)
+    known = sources.split_names(self._folders[''])
+    return folds.make(self._config, self.open, known)
 
   def summary(self) -> str:
     """Says where the prepared datasets lie, a line each."""
