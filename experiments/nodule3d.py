@@ -397,7 +397,7 @@ def _node21(config: ml_collections.ConfigDict) -> None:
   stages.reduction.task.extent = (26.25, 45.0, 45.0)
   config.evaluation.predictor.shape = (21, 36, 36)
   config.evaluation.predictor.screening.max_candidates = 200
-  for stage, steps in ((stages.screening, 2000), (stages.reduction, 1200)):
+  for stage, steps in ((stages.screening, 1600), (stages.reduction, 1000)):
     # Corners of a cube of 50 mm would turn out of it.
     stage.data.affine.rotate_rad = 0.3
     stage.steps = steps
