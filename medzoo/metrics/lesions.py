@@ -131,3 +131,9 @@ def _hits(marks: np.ndarray, lesions: np.ndarray) -> np.ndarray:
   reach = np.where(known, lesions[:, 3], _UNKNOWN_DIAMETER_MM)
   offsets = lesions[None, :, :3] - marks[:, None, :3]
   return np.sum(offsets**2, axis=-1) <= reach**2
+
+
+if __name__ == '__main__':
+  from medzoo.metrics import lesion_boxes_command
+
+  lesion_boxes_command.main()

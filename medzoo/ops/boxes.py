@@ -21,6 +21,17 @@ def size(boxes: Float[_Array, '*n r2']) -> Float[_Array, '*n']:
   return _namespace(boxes).maximum(sides, 0).prod(-1)
 
 
+def intersection(
+  a: Float[_Array, 'n r2'], b: Float[_Array, 'm r2']
+) -> Float[_Array, 'n m']:
+  """Returns the area or volume that every pair shares."""
+  xp = _namespace(a, b)
+  rank = a.shape[-1] // 2
+  low = xp.maximum(a[:, None, :rank], b[None, :, :rank])
+  high = xp.minimum(a[:, None, rank:], b[None, :, rank:])
+  return size(xp.concatenate([low, high], -1))
+
+
 def iou(
   a: Float[_Array, 'n r2'], b: Float[_Array, 'm r2']
 ) -> Float[_Array, 'n m']:
@@ -28,14 +39,10 @@ def iou(
 
   Two boxes without any extent have an IoU of 0.
   """
-  xp = _namespace(a, b)
-  rank = a.shape[-1] // 2
-  low = xp.maximum(a[:, None, :rank], b[None, :, :rank])
-  high = xp.minimum(a[:, None, rank:], b[None, :, rank:])
-  shared = size(xp.concatenate([low, high], -1))
+  shared = intersection(a, b)
   union = size(a)[:, None] + size(b)[None] - shared
   # Dividing by 1 where there is nothing keeps the gradient finite too.
-  return shared / xp.where(union > 0, union, 1)
+  return shared / _namespace(a, b).where(union > 0, union, 1)
 
 
 def _namespace(*arrays: _Array) -> types.ModuleType:

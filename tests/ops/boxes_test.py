@@ -31,13 +31,15 @@ class BoxesTest(parameterized.TestCase):
   def test_equals_counted_voxels(self, rank, xp):
     rng = np.random.default_rng(rank)
     a, b = _random(rng, 9, rank), _random(rng, 7, rank)
-    found = boxes.iou(xp.asarray(a, 'float32'), xp.asarray(b, 'float32'))
+    both = xp.asarray(a, 'float32'), xp.asarray(b, 'float32')
+    found, shared = boxes.iou(*both), boxes.intersection(*both)
     self.assertIsInstance(found, np.ndarray if xp is np else jax.Array)
     for i, j in np.ndindex(9, 7):
       x, y = _mask(a[i], rank), _mask(b[j], rank)
       self.assertAlmostEqual(
         float(found[i, j]), (x & y).sum() / (x | y).sum(), places=6
       )
+      self.assertEqual(float(shared[i, j]), (x & y).sum())
 
   def test_symmetric_and_unmoved_by_shift_and_scale(self):
     rng = np.random.default_rng(0)
