@@ -52,15 +52,15 @@ def merge(truths: np.ndarray) -> np.ndarray:
     (k, 6) the unions, by their first box.
   """
   unions = np.zeros((0, 6))
-  for box in truths:
-    shared = boxes.intersection(box[None], unions)[0]
+  for box in truths[:, None]:
+    shared = boxes.intersection(box, unions)[0]
     smaller = np.minimum(boxes.size(box), boxes.size(unions))
     joined = np.flatnonzero(2 * shared > smaller)[:1]
     if len(joined):
-      unions[joined, :3] = np.minimum(unions[joined, :3], box[:3])
-      unions[joined, 3:] = np.maximum(unions[joined, 3:], box[3:])
+      unions[joined, :3] = np.minimum(unions[joined, :3], box[:, :3])
+      unions[joined, 3:] = np.maximum(unions[joined, 3:], box[:, 3:])
     else:
-      unions = np.append(unions, box[None], axis=0)
+      unions = np.append(unions, box, axis=0)
   return unions
 
 
