@@ -8,6 +8,7 @@ programs that came from it (Stewart et al., CVPR 2016). Boxes are
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse.csgraph
@@ -50,6 +51,9 @@ class Truths:
   labels: np.ndarray
   ignored: np.ndarray
   crowd: np.ndarray
+
+
+_Rows = TypeVar('_Rows', Detections, Truths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,12 +214,12 @@ def _overlaps(found: np.ndarray, there: Truths) -> np.ndarray:
   return np.where(there.crowd, share, boxes.iou(found, there.boxes))
 
 
-def _take(rows: Detections | Truths, index: np.ndarray):
+def _take(rows: _Rows, index: np.ndarray) -> _Rows:
   columns = dataclasses.fields(rows)
   return type(rows)(*(getattr(rows, c.name)[index] for c in columns))
 
 
-def _of_class(rows: Detections | Truths, label: int):
+def _of_class(rows: _Rows, label: int) -> _Rows:
   return _take(rows, rows.labels == label)
 
 

@@ -2,7 +2,10 @@
 
 A detection is right when its centre is no farther from a lesion's centre than
 that lesion's own diameter. (The older program took the largest diameter of
-the scan, and the comparison the wrong way round.)
+the scan, and the comparison the wrong way round.) As a command, the score of
+lesions as boxes, by the rules of `lesion_boxes`:
+
+  python -m medzoo.metrics.lesions --boxes FILE.json [--json]
 """
 
 from collections.abc import Mapping, Sequence

@@ -72,6 +72,20 @@ class AveragePrecisionTest(parameterized.TestCase):
       np.testing.assert_allclose(found[0], _mean(expected[0]), atol=1e-12)
       np.testing.assert_allclose(np.mean(found), _mean(expected), atol=1e-12)
 
+  def test_equals_pycocotools_where_truths_overlap_equally(self):
+    box, rng = np.array([0.0, 0, 10, 10]), np.random.default_rng(0)
+    for _ in range(50):
+      there, found = (rng.integers(0, 6, (n, 1)) * (0, 2, 0, 2) for n in (3, 4))
+      ones, none = np.ones(4, int), np.zeros(3, bool)
+      truths = [box_matches.Truths(box + there, ones[:3], none, none)]
+      detections = [box_matches.Detections(box + found, rng.random(4), ones)]
+      self.assertAlmostEqual(
+        average_precision.average_precision(
+          box_matches.match(detections, truths)
+        ),
+        _mean(_pycocotools(detections, truths, 100)[0]),
+      )
+
   def test_resamples_equal_pycocotools_on_repeated_images(self):
     detections, truths = random_boxes.images(5)
     # Distinct scores: how copies of tied detections interleave is a choice.

@@ -54,6 +54,12 @@ class MatchTest(parameterized.TestCase):
     self.assertEqual(box_matches.match(*pair).hit.tolist(), [True, False])
     self.assertEqual(box_matches.match_bipartite(*pair).hit.tolist(), [1, 1])
 
+  def test_of_truths_that_overlap_equally_the_last_is_taken(self):
+    for second, hit in ((0, True), (7, False)):
+      found = _found([2, second], [0.9, 0.8])
+      matches = box_matches.match([found], [_there([0, 4])])
+      self.assertEqual(matches.hit.tolist(), [True, hit])
+
   def test_an_ignored_truth_only_where_no_other_is_to_be_had(self):
     found = _found([0, 0, 0], [0.9, 0.8, 0.7])
     matches = box_matches.match([found], [_there([0, 2], ignored=[0])])

@@ -181,20 +181,19 @@ class EvaluateTest(parameterized.TestCase):
       scores['froc_mean_boxes']['value'], np.mean(sensitivities)
     )
 
-  @parameterized.parameters(*range(115, 135))
-  def test_lesions_found_exactly_at_a_rate_count(self, false):
-    # One false positive a scan, then a lesion, then more false positives:
-    # whatever their number, rounding must not read before the lesion.
-    scans = [_scan([], [_SQUARE] * 2, [0.9, 0.1]) for _ in range(114)]
-    extra = [0.2] * (false - 114)
-    here = [(9, 9, 0, 0, 9, 9)] * (1 + len(extra))
-    scans.append(
-      _scan([_SQUARE], [_SQUARE, *here], [0.5, 0.9, *extra])
-    )  # fmt: skip
-    scores = lesion_boxes.evaluate(scans, resamples=5)
-    values = [entry['value'] for entry in scores['sensitivity'].values()]
-    self.assertEqual(values[3:], [1, 1, 1, 1])
-    self.assertLess(values[2], 1)
+  @parameterized.parameters((7, 25), (14, 41), (115, 150))
+  def test_a_lesion_found_exactly_at_a_rate_counts(self, scans, false):
+    # 1 false positive per scan, the lesion, the others; the share of the
+    # first among all, times all, rounds to more than 1 per scan.
+    self.assertGreater(scans / false * false / scans, 1)
+    boxes = [_SQUARE] + [(9, 9, 0, 0, 9, 9)] * false
+    scores = [0.5] + [0.9] * scans + [0.1] * (false - scans)
+    empty = [_scan([], [], [])] * (scans - 1)
+    result = lesion_boxes.evaluate(
+      [_scan([_SQUARE], boxes, scores), *empty], resamples=5
+    )
+    self.assertEqual(result['sensitivity']['1']['value'], 1)
+    self.assertLess(result['sensitivity']['0.5']['value'], 1)
 
   def test_by_hand(self):
     far = (9, 9, 0, 0, 9, 9)
