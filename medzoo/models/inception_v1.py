@@ -71,7 +71,7 @@ class InceptionV1(nn.Module):
   @nn.compact
   def __call__(
     self, x: Float[Array, 'b h w c'], *, train: bool
-  ) -> dict[str, Float[Array, 'b *_']]:
+  ) -> dict[str, Float[Array, 'b ...']]:
     """Runs the network.
 
     Args:
@@ -211,9 +211,7 @@ def torch_name(module: tuple[str, ...]) -> str:
   return '.'.join(_TORCH.get(part, part) for part in module)
 
 
-def _pool(
-  x: Float[Array, 'b h w c'], window: int
-) -> Float[Array, 'b h2 w2 c']:
+def _pool(x: Float[Array, 'b h w c'], window: int) -> Float[Array, 'b h2 w2 c']:
   """Pools with stride 2 and an incomplete last window (torch's ceil_mode)."""
   return blocks.max_pool_2d(x, window, 2, (0, 1))
 

@@ -63,7 +63,7 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(
     self, x: Float[Array, 'b h w c'], *, train: bool
-  ) -> dict[str, Float[Array, 'b *_']]:
+  ) -> dict[str, Float[Array, 'b ...']]:
     """Runs the network.
 
     Args:

@@ -34,6 +34,7 @@ _DTYPES = {
   'ByteStorage': np.uint8,
   'BoolStorage': np.bool_,
 }
+_REBUILD = ('torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2')
 # Where a training script keeps the model's tensors beside other things.
 _NESTED = ('state_dict', 'model')
 
@@ -41,7 +42,6 @@ _NESTED = ('state_dict', 'model')
 class _Storage(NamedTuple):
   kind: str
   key: str
-  numel: int
 
 
 class _Tensor(NamedTuple):
@@ -113,25 +113,25 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
       return archive.read(info)
 
     order = content('byteorder') if 'byteorder' in names else b'little'
-    root = _unpickle(io.BytesIO(content('data.pkl')))
+    root = _Unpickler(io.BytesIO(content('data.pkl'))).load()
     return _arrays(root, lambda s: content(f'data/{s.key}'), order.decode())
 
 
 def _read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads what torch wrote before 1.6: five pickles, then the storages."""
   with path.open('rb') as file:
-    if _unpickle(file) != _MAGIC:
+    if _Unpickler(file).load() != _MAGIC:
       raise ValueError('no checkpoint of torch')
-    _, system, root, keys = (_unpickle(file) for _ in range(4))
-    order = 'little' if system['little_endian'] else 'big'
-    sizes = {t.storage.key: t.storage for t in _tensors(root).values()}
+    _Unpickler(file).load()  # The protocol, 1001 since torch 0.1.10.
+    order = 'little' if _Unpickler(file).load()['little_endian'] else 'big'
+    unpickler = _Unpickler(file)
+    root = unpickler.load()
     raw = {}
-    for key in keys:
+    for key in _Unpickler(file).load():
       (numel,) = struct.unpack('<q', file.read(8))
-      # A storage of nothing that was asked for, which has no known type.
-      if key not in sizes:
-        raise ValueError(f'storage {key} belongs to no tensor')
-      raw[key] = file.read(numel * np.dtype(_DTYPES[sizes[key].kind]).itemsize)
+      storage = unpickler.storages[key]
+      size = numel * np.dtype(_DTYPES[storage.kind]).itemsize
+      raw[storage.key] = file.read(size)
     return _arrays(root, lambda s: raw[s.key], order)
 
 
@@ -140,45 +140,35 @@ class _RefusedError(Exception):
 
 
 class _Unpickler(pickle.Unpickler):
-  """Makes descriptions of tensors, and nothing else."""
+  """Makes descriptions of tensors, and nothing else.
+
+  What it gives a pickle to call is made anew each time, as a pickle can also
+  set attributes of what it was given.
+  """
+
+  def __init__(self, file: Any):
+    super().__init__(file, encoding='utf-8')
+    self.storages = {}
 
   def find_class(self, module: str, name: str) -> Any:
-    known = {
-      'collections.OrderedDict': collections.OrderedDict,
-      'torch._utils._rebuild_tensor': self._tensor,
-      'torch._utils._rebuild_tensor_v2': self._tensor,
-      'torch._utils._rebuild_parameter': self._parameter,
-    }
     full = f'{module}.{name}'
-    if full in known:
-      return known[full]
+    if full == 'collections.OrderedDict':
+      return collections.OrderedDict
+    if full in _REBUILD:
+      return lambda storage, offset, shape, strides, *_: _Tensor(
+        storage, offset, tuple(shape), tuple(strides)
+      )
+    if full == 'torch._utils._rebuild_parameter':
+      return lambda tensor, *_: tensor
     if module in ('torch', 'torch.storage') and name in _DTYPES:
       return name
     raise _RefusedError(full)
 
   def persistent_load(self, pid: tuple[Any, ...]) -> _Storage:
-    tag, kind, key, _, numel = pid[:5]
-    if tag != 'storage' or kind not in _DTYPES or (pid[5:] not in ((), (None,))):
+    tag, kind, key, *_ = pid
+    if tag != 'storage' or kind not in _DTYPES or pid[5:] not in ((), (None,)):
       raise ValueError(f'a storage described as {pid}')
-    return _Storage(kind, str(key), int(numel))
-
-  @staticmethod
-  def _tensor(
-    storage: _Storage,
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    *_: Any,
-  ) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-  @staticmethod
-  def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
-    return tensor
-
-
-def _unpickle(file: Any) -> Any:
-  return _Unpickler(file, encoding='utf-8').load()
+    return self.storages.setdefault(key, _Storage(kind, str(key)))
 
 
 def _tensors(root: Any) -> dict[str, _Tensor]:
