@@ -165,7 +165,7 @@ class ConvNorm2D(nn.Module):
   features: int
   kernel_size: int
   stride: int = 1
-  norm: Literal['batch', 'frozen', 'group'] = 'batch'
+  norm: str = 'batch'
   groups: int = 32
   epsilon: float = 1e-5
   momentum: float = 0.9

@@ -15,7 +15,7 @@ their weights load: the stride of a bottleneck is in its 3x3 convolution
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class ResNet(nn.Module):
 
   depth: int = 50
   width: int = 64
-  norm: Literal['batch', 'frozen', 'group'] = 'batch'
+  norm: str = 'batch'
   groups: int = 32
   num_classes: int | None = None
   momentum: float = 0.9
