@@ -62,7 +62,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     Arrays by the names they have in the file, in the file's types.
 
   Raises:
-    ValueError: the file is neither, is damaged, or its pickle asks for
+    ValueError: the file is neither or absent, is damaged, or its pickle asks for
       anything but tensors.
   """
   try:
@@ -81,7 +81,10 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     EOFError,
     IndexError,
     KeyError,
+    MemoryError,
+    OSError,
     OverflowError,
+    RuntimeError,
     TypeError,
     ValueError,
     pickle.UnpicklingError,

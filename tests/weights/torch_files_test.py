@@ -145,6 +145,26 @@ class TorchFilesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'model.safetensors: found'):
       torch_files.read(other)
 
+  @parameterized.parameters('zip.pth', 'legacy.pth')
+  def test_a_changed_byte_never_does_more_than_fail(self, name):
+    rng = np.random.default_rng(0)
+    whole = (_GOLDEN / name).read_bytes()
+    path = self.folder / 'model.pth'
+    failed = 0
+    for _ in range(300):
+      content = bytearray(whole)
+      content[rng.integers(len(content))] = rng.integers(256)
+      path.write_bytes(content)
+      try:
+        torch_files.read(path)
+      except ValueError:
+        failed += 1
+    self.assertBetween(failed, 50, 290)
+
+  def test_a_file_that_is_not_there(self):
+    with self.assertRaisesRegex(ValueError, 'none.pth: found FileNotFound'):
+      torch_files.read(self.folder / 'none.pth')
+
   @parameterized.parameters(
     ({'epoch': 3}, "'epoch' is no tensor"),
     ([1, 2], 'a list instead of a state dict'),
