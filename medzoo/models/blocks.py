@@ -1,11 +1,13 @@
 """Layers that several models share."""
 
+import functools
 import math
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from medzoo.ops import conv
@@ -47,14 +49,17 @@ class Conv3D(nn.Module):
     return conv.conv3d(x, kernel, self.strides, self.padding) + bias
 
 
-def _he_normal(key: Array, shape: tuple[int, ...]) -> Array:
+def _he_normal(
+  key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> Array:
   """Draws a kernel from He's normal distribution.
 
   The draw is flat because XLA takes five times longer to compile one of five
   axes, a second for each kernel.
   """
   scale = math.sqrt(2 / math.prod(shape[:-1]))
-  return scale * jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+  flat = jax.random.normal(key, (math.prod(shape),), dtype)
+  return scale * flat.reshape(shape)
 
 
 class ConvNorm(nn.Module):
@@ -137,3 +142,94 @@ def max_pool_in_plane(
   x = jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
   x = x.reshape(b, d, h // 2, w // 2, 2, c)
   return jnp.maximum(x[:, :, :, :, 0], x[:, :, :, :, 1])
+
+
+class ConvNorm2D(nn.Module):
+  """A 2D convolution without bias and its normalisation, without activation.
+
+  Padded as torch pads, by half the kernel on every side, which differs from
+  'SAME' where the stride is 2.
+
+  Attributes:
+    features: channels out.
+    kernel_size: side of the window, odd.
+    stride: step along y and x.
+    norm: 'batch'; 'frozen', which uses the running averages in training too,
+      while scale and bias still learn; or 'group'.
+    groups: of group normalisation; they divide the channels.
+    epsilon: added to the variance.
+    momentum: of batch normalisation's running averages.
+    dtype: the type computed in; parameters are float32.
+  """
+
+  features: int
+  kernel_size: int
+  stride: int = 1
+  norm: str = 'batch'
+  groups: int = 32
+  epsilon: float = 1e-5
+  momentum: float = 0.9
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b h w c'], *, train: bool
+  ) -> Float[Array, 'b h2 w2 o']:
+    """Returns the normalised convolution, of ceil(h / stride) rows.
+
+    Raises:
+      ValueError: the kind of norm is unknown.
+    """
+    x = nn.Conv(
+      self.features,
+      (self.kernel_size, self.kernel_size),
+      (self.stride, self.stride),
+      padding=self.kernel_size // 2,
+      use_bias=False,
+      kernel_init=_he_normal,
+      dtype=self.dtype,
+      name='conv',
+    )(x)
+    if self.norm == 'group':
+      return nn.GroupNorm(
+        self.groups, epsilon=self.epsilon, dtype=self.dtype, name='norm'
+      )(x)
+    if self.norm not in ('batch', 'frozen'):
+      raise ValueError(
+        f'norm: found {self.norm!r}, expected batch, frozen or group'
+      )
+    return nn.BatchNorm(
+      use_running_average=self.norm == 'frozen' or not train,
+      momentum=self.momentum,
+      epsilon=self.epsilon,
+      dtype=self.dtype,
+      name='norm',
+    )(x)
+
+
+def max_pool_2d(
+  x: Float[Array, 'b h w c'],
+  window: int,
+  stride: int,
+  padding: tuple[int, int] = (0, 0),
+) -> Float[Array, 'b h2 w2 c']:
+  """Takes the largest of each square window, rows first, then columns.
+
+  Of strided slices rather than of windows, for the gradient's sake as in
+  `max_pool_in_plane`.
+
+  Args:
+    x: maps.
+    window: side of the window.
+    stride: step along y and x.
+    padding: rows before and after, and columns likewise, that never win.
+  """
+  both = (padding, padding)
+  x = jnp.pad(x, ((0, 0), *both, (0, 0)), constant_values=-jnp.inf)
+  for axis in (1, 2):
+    last = x.shape[axis] - window
+    slices = [
+      lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(window)
+    ]
+    x = functools.reduce(jnp.maximum, slices)
+  return x

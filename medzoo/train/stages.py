@@ -19,6 +19,7 @@ from medzoo.data import patches
 from medzoo.data import pipeline
 from medzoo.data import transforms
 from medzoo.train import build
+from medzoo.train import initial
 from medzoo.train import loop
 from medzoo.train import mapping
 from medzoo.train import state
@@ -267,15 +268,7 @@ def _initial(
     return None
   key = state.init_key(run.config['seed'])
   variables = jax.jit(task.init)(key, next(batches()))
-  for source in sources:
-    if 'stage' in source:
-      path = run.parameters(source['stage'])
-    else:
-      path = pathlib.Path(source['weights'])
-    found, _ = native.load(path)
-    variables = native.graft(
-      variables, found, tuple(source['modules']), source.get('to', '')
-    )
+  variables = initial.start(variables, sources, run.parameters)
   return jax.tree.map(np.asarray, variables)
 
 

@@ -82,5 +82,56 @@ class ResidualUnitTest(absltest.TestCase):
     np.testing.assert_array_equal(unit.apply(variables, x, train=False), x)
 
 
+class MaxPool2DTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (3, 1, (1, 1)), (3, 2, (1, 1)), (3, 2, (0, 1)), (2, 2, (0, 1))
+  )
+  def test_equals_a_window_reduction(self, window, stride, padding):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+
+    def values(pool):
+      return jax.jit(jax.value_and_grad(lambda x: jnp.sum(pool(x) ** 2)))(x)
+
+    found = values(lambda x: blocks.max_pool_2d(x, window, stride, padding))
+    expected = values(
+      lambda x: nn.max_pool(
+        x, (window, window), (stride, stride), (padding, padding)
+      )
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5)
+
+
+class ConvNorm2DTest(parameterized.TestCase):
+  @parameterized.parameters('batch', 'frozen', 'group')
+  def test_norms(self, norm):
+    x = 3 + jax.random.normal(jax.random.key(0), (8, 6, 6, 2))
+    block = blocks.ConvNorm2D(4, 3, 2, norm=norm, groups=2, epsilon=0.0)
+    variables = _init(block, x)
+    y, state = block.apply(variables, x, train=True, mutable=['batch_stats'])
+    z = nn.Conv(4, (3, 3), 2, padding=1, use_bias=False).apply(
+      {'params': variables['params']['conv']}, x
+    )
+    self.assertEqual(y.shape, (8, 3, 3, 4))
+    if norm == 'batch':
+      expected = (z - z.mean((0, 1, 2))) / z.std((0, 1, 2))
+      moved = state['batch_stats']['norm']['mean']
+      np.testing.assert_allclose(moved, 0.1 * z.mean((0, 1, 2)), rtol=1e-4)
+    elif norm == 'frozen':
+      expected = z
+      np.testing.assert_array_equal(state['batch_stats']['norm']['mean'], 0)
+    else:
+      halves = z.reshape(8, 9, 2, 2)
+      expected = halves - halves.mean((1, 3), keepdims=True)
+      expected = expected / halves.std((1, 3), keepdims=True)
+      self.assertNotIn('batch_stats', variables)
+    np.testing.assert_allclose(y, expected.reshape(y.shape), atol=1e-4)
+
+  def test_an_unknown_norm(self):
+    block = blocks.ConvNorm2D(4, 3, norm='layer')
+    with self.assertRaisesRegex(ValueError, "found 'layer', expected batch"):
+      block.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), train=False)
+
+
 if __name__ == '__main__':
   absltest.main()

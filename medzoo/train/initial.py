@@ -1,0 +1,102 @@
+"""What a stage starts from: `init_from`, in words.
+
+Each entry takes modules from one place and puts them, strictly, over a new
+model's variables:
+
+  dict(stage='screening', modules=('c1', 'c2'))
+  dict(weights='old/model/screening.safetensors', modules=(), to='encoder')
+  dict(weights='resnet50.pth', model='resnet', modules=(), to='encoder',
+       ignore=('fc',))
+
+`modules` are paths in the source, () for all; `to` is the module of the target
+that they lie in. With `model` the file is another framework's, and the zoo's
+file of that name says what it calls its tensors; `ignore` lists its layers
+that are left out, in its own names.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.traverse_util
+
+from medzoo.train import build
+from medzoo.weights import naming
+from medzoo.weights import native
+from medzoo.weights import torch_files
+
+_KEYS = ('stage', 'weights', 'model', 'modules', 'to', 'ignore')
+
+
+def start(
+  variables: Mapping[str, Any],
+  sources: Sequence[Mapping[str, Any]],
+  parameters: Callable[[str], pathlib.Path],
+) -> dict[str, Any]:
+  """Puts what `init_from` describes over a model's variables.
+
+  Args:
+    variables: as the task made them; not changed.
+    sources: the entries, of which later ones win.
+    parameters: gives the file of an earlier stage's parameters.
+
+  Returns:
+    The new variables.
+
+  Raises:
+    build.ConfigError: an entry has an unknown key, or none or two of `stage`
+      and `weights`.
+    ValueError: a file cannot be read or does not fit; the file is named.
+  """
+  result = dict(variables)
+  for source in sources:
+    unknown = source.keys() - set(_KEYS)
+    if unknown or ('stage' in source) == ('weights' in source):
+      raise build.ConfigError(
+        f'init_from: found the keys {", ".join(source)}, expected stage or '
+        f'weights, and of {", ".join(_KEYS[2:])} what is needed'
+      )
+    if 'stage' in source:
+      path = parameters(source['stage'])
+    else:
+      path = pathlib.Path(source['weights'])
+    to = source.get('to', '')
+    if 'model' in source:
+      found = _foreign(result, source, path, to)
+    else:
+      found, _ = native.load(path)
+    result = native.graft(result, found, tuple(source['modules']), to)
+  return result
+
+
+def _foreign(
+  variables: Mapping[str, Any],
+  source: Mapping[str, Any],
+  path: pathlib.Path,
+  to: str,
+) -> dict[str, Any]:
+  """Reads another framework's file into the shape of the module at `to`."""
+  module = build.module('models', source['model'])
+  if not hasattr(module, 'torch_name'):
+    raise build.ConfigError(
+      f'init_from: model {source["model"]!r} has no names in other frameworks'
+    )
+  prefix = tuple(to.split('/')) if to else ()
+  flat = flax.traverse_util.flatten_dict(dict(variables))
+  target = {
+    (leaf[0], *leaf[1 + len(prefix) :]): value
+    for leaf, value in flat.items()
+    if leaf[1 : 1 + len(prefix)] == prefix
+  }
+  if not target:
+    raise build.ConfigError(f'init_from: the model has no module {to!r}')
+  tensors = torch_files.read(path)
+  try:
+    return naming.fill(
+      flax.traverse_util.unflatten_dict(target),
+      tensors,
+      module.torch_name,
+      ignore=tuple(source.get('ignore', ())),
+    )
+  except ValueError as error:
+    raise ValueError(f'init_from: {path}: {error}') from None

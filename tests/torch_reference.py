@@ -1,0 +1,135 @@
+"""Torch's networks as references, and weights for them that need no file.
+
+Golden files hold torchvision's outputs under weights that `tensor` draws by
+name, so that no weights need to be stored and torch is only needed to make
+them (`python -m tests.make_golden`).
+"""
+
+import math
+import types
+import unittest
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+# Operators in C++ that torchvision names on import. They are absent where its
+# build and torch's differ (CUDA and CPU, say); no classifier uses them.
+_OPERATORS = (
+  'nms qnms roi_align _roi_align_backward roi_pool _roi_pool_backward '
+  'ps_roi_align _ps_roi_align_backward ps_roi_pool _ps_roi_pool_backward '
+  'qroi_align deform_conv2d _deform_conv2d_backward'
+)
+
+
+def load() -> tuple[types.ModuleType, types.ModuleType]:
+  """Returns torch and torchvision, or skips the test."""
+  try:
+    import torch
+  except ImportError:
+    raise unittest.SkipTest('torch is not installed: .[parity]') from None
+  try:
+    import torchvision
+  except ImportError:
+    raise unittest.SkipTest('torchvision is not installed') from None
+  except RuntimeError:
+    library = torch.library.Library('torchvision', 'FRAGMENT')
+    for name in _OPERATORS.split():
+      library.define(f'{name}() -> ()')
+    import torchvision
+  return torch, torchvision
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """Draws a tensor of torch's name, the same one on every machine."""
+  rng = np.random.default_rng(zlib.crc32(name.encode()))
+  leaf = name.rpartition('.')[2]
+  if leaf == 'num_batches_tracked':
+    return np.zeros(shape, np.int64)
+  if leaf == 'running_var' or (leaf == 'weight' and len(shape) == 1):
+    drawn = rng.uniform(0.5, 1.0, shape)
+  elif leaf == 'weight':
+    drawn = rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape)
+  else:
+    drawn = rng.normal(0, 0.1, shape)
+  return drawn.astype(np.float32)
+
+
+def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+  """Draws the tensors of a state dict."""
+  return {name: tensor(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def images(shape: tuple[int, ...] = (2, 75, 66, 3)) -> np.ndarray:
+  """Draws images, channels last, of sides that no stride divides."""
+  return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def state_dict(model) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of a torch model's state dict."""
+  return {name: tuple(t.shape) for name, t in model.state_dict().items()}
+
+
+def outputs(
+  model, maps: Mapping[str, str], x: np.ndarray, *, train: bool = False
+) -> dict[str, np.ndarray]:
+  """Runs a torch model under the weights that `tensor` draws.
+
+  Args:
+    model: a torch module.
+    maps: our names of outputs, and the torch modules that give them.
+    x: (b, h, w, c) images.
+    train: whether batch normalisation uses the batch's own statistics.
+
+  Returns:
+    The outputs, maps with channels last.
+  """
+  torch, _ = load()
+  drawn = tensors(state_dict(model))
+  model.load_state_dict({n: torch.from_numpy(t) for n, t in drawn.items()})
+  found = {}
+  modules = dict(model.named_modules())
+
+  def keep(name):
+    # A copy, as later layers may write in place.
+    def hook(module, inputs, output):
+      found[name] = output.detach().clone().numpy()
+
+    return hook
+
+  for name, module in maps.items():
+    modules[module].register_forward_hook(keep(name))
+  with torch.no_grad():
+    model.train(train)(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+  return {
+    name: y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
+    for name, y in found.items()
+  }
+
+
+def googlenet(classes: int = 1000):
+  """Builds torchvision's GoogLeNet without the auxiliary classifiers."""
+  _, torchvision = load()
+  return torchvision.models.googlenet(
+    num_classes=classes, aux_logits=False, init_weights=False
+  )
+
+
+def resnet(depth: int, classes: int = 1000):
+  """Builds torchvision's ResNet."""
+  _, torchvision = load()
+  return getattr(torchvision.models, f'resnet{depth}')(num_classes=classes)
+
+
+_BLOCKS = '3a 3b 4a 4b 4c 4d 4e 5a 5b'.split()
+GOOGLENET_MAPS = {
+  'conv1': 'conv1',
+  'conv3': 'conv3',
+  **{f'inception{block}': f'inception{block}' for block in _BLOCKS},
+  'fine': 'inception3a',
+  'coarse': 'inception5b',
+  'logits': 'fc',
+}
+RESNET_MAPS = {f'c{i + 1}': f'layer{i}' for i in (1, 2, 3, 4)} | {
+  'logits': 'fc'
+}

@@ -1,0 +1,129 @@
+"""Tests of what a stage starts from."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from medzoo.models import resnet
+from medzoo.train import build
+from medzoo.train import initial
+from medzoo.weights import native
+from tests import torch_reference
+
+_MODEL = resnet.ResNet(18, width=4)
+
+
+def _variables():
+  """Zeros in the shape of a model whose encoder is a narrow ResNet."""
+  shapes = jax.eval_shape(
+    lambda: _MODEL.init(
+      jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False
+    )
+  )
+  return {
+    part: {'encoder': jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), tree)}
+    for part, tree in shapes.items()
+  }
+
+
+def _file(folder: pathlib.Path) -> pathlib.Path:
+  """Writes such a ResNet as torch would name it, with a classifier."""
+  shapes = {'fc.weight': (9, 32), 'fc.bias': (9,)}
+  leaves = {
+    'kernel': 'weight',
+    'scale': 'weight',
+    'bias': 'bias',
+    'mean': 'running_mean',
+    'var': 'running_var',
+  }
+  for keys, leaf in jax.tree_util.tree_leaves_with_path(_variables()):
+    _, _, *module, kind = [key.key for key in keys]
+    shape = leaf.shape
+    if kind == 'kernel':
+      shape = (shape[3], shape[2], *shape[:2])
+    name = resnet.torch_name(tuple(module))
+    shapes[f'{name}.{leaves[kind]}'] = shape
+  path = folder / 'resnet.safetensors'
+  safetensors.numpy.save_file(torch_reference.tensors(shapes), path)
+  return path
+
+
+class InitialTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+
+  def _start(self, *sources):
+    return initial.start(
+      _variables(), sources, lambda stage: self.folder / f'{stage}.safetensors'
+    )
+
+  def _torch(self, **changes):
+    source = dict(
+      weights=str(_file(self.folder)),
+      model='resnet',
+      modules=(),
+      to='encoder',
+      ignore=('fc',),
+    )
+    return self._start(source | changes)
+
+  def test_torch_weights_under_a_module(self):
+    found = self._torch()
+    np.testing.assert_array_equal(
+      found['params']['encoder']['c3']['unit0']['shortcut']['norm']['scale'],
+      torch_reference.tensor('layer2.0.downsample.1.weight', (8,)),
+    )
+    np.testing.assert_array_equal(
+      found['batch_stats']['encoder']['c1']['norm']['var'],
+      torch_reference.tensor('bn1.running_var', (4,)),
+    )
+
+  def test_some_modules_of_torch_weights(self):
+    found = self._torch(modules=('c1', 'c2'))
+    self.assertTrue(found['params']['encoder']['c1']['conv']['kernel'].any())
+    self.assertFalse(
+      found['params']['encoder']['c3']['unit0']['conv1']['conv']['kernel'].any()
+    )
+
+  def test_strict(self):
+    with self.assertRaisesRegex(
+      ValueError, r'init_from: .*resnet.*: 2 extra: fc.bias, fc.weight'
+    ):
+      self._torch(ignore=())
+    with self.assertRaisesRegex(build.ConfigError, "no module 'decoder'"):
+      self._torch(to='decoder')
+    with self.assertRaisesRegex(build.ConfigError, 'no names in other'):
+      self._torch(model='candidate_screening')
+    with self.assertRaisesRegex(build.ConfigError, "name 'resnot'"):
+      self._torch(model='resnot')
+
+  def test_own_weights_of_a_stage_and_of_a_file(self):
+    ones = jax.tree.map(np.ones_like, _variables())
+    native.save(self.folder / 'first.safetensors', ones, {})
+    stage = dict(stage='first', modules=('encoder/c1',))
+    file = dict(
+      weights=str(self.folder / 'first.safetensors'), modules=('encoder/c1',)
+    )
+    for source in (stage, file):
+      found = self._start(source)['params']['encoder']
+      self.assertTrue(found['c1']['conv']['kernel'].all())
+      self.assertFalse(found['c2']['unit0']['conv1']['conv']['kernel'].any())
+
+  @parameterized.parameters(
+    dict(modules=()),
+    dict(stage='a', weights='b', modules=()),
+    dict(stage='a', module=()),
+  )
+  def test_keys(self, **source):
+    with self.assertRaisesRegex(build.ConfigError, 'init_from: found the keys'):
+      self._start(source)
+
+
+if __name__ == '__main__':
+  absltest.main()
