@@ -7,6 +7,8 @@ and matching are jnp of fixed shapes, so batches carry boxes only, fit every
 grid, and nothing leaves the device.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -25,8 +27,8 @@ def assign(
   boxes: Float[Array, 'n 4'],
   labels: Int[Array, ' n'],
   *,
-  grid: tuple[int, int],
-  stride: tuple[float, float],
+  grid: Sequence[int],
+  stride: Sequence[float | int],
   steps: int,
   focus_size: float = 1.8,
   max_side: float = 1e4,
@@ -164,7 +166,7 @@ def sequence_loss(
       lambda boxes, labels: assign(
         boxes,
         labels,
-        grid=tuple(grid),
+        grid=grid,
         stride=stride,
         steps=steps,
         focus_size=focus_size,
@@ -176,7 +178,7 @@ def sequence_loss(
   counted = jnp.broadcast_to(valid[:, None, None, None], label.shape)
   judged = counted
   if ignored is not None:
-    middle = cells.centers(tuple(grid), stride)[:, :, None]
+    middle = cells.centers(grid, stride)[:, :, None]
     corners = cells.decode(jax.lax.stop_gradient(written), middle)
     judged &= matched | ~_covered(corners, ignored, min_iou)
 

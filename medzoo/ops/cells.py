@@ -5,18 +5,20 @@ its sides, all in pixels of the image. Cell (i, j) of a grid spans
 [i, i + 1) x [j, j + 1) times the stride.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
 def centers(
-  grid: tuple[int, int], stride: float | tuple[float, float]
+  grid: Sequence[int], stride: Sequence[float | int]
 ) -> Float[Array, 'gh gw 2']:
   """Returns the cells' centres (y, x) in pixels.
 
   Args:
     grid: cells along (y, x).
-    stride: pixels a cell, along both axes or along (y, x).
+    stride: pixels a cell along (y, x).
   """
   axes = jnp.meshgrid(*map(jnp.arange, grid), indexing='ij')
   return (jnp.stack(axes, -1) + 0.5) * jnp.asarray(stride, jnp.float32)

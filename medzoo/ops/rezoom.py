@@ -32,12 +32,13 @@ def sample(
     The four samples' channels one after another, (-y, -x) first, (+y, +x)
     last.
   """
-  size = jnp.asarray(image_shape, jnp.float32)
-  stride = size / jnp.asarray(boxes.shape[1:3])
-  middle = boxes[..., :2] + cells.centers(boxes.shape[1:3], stride)[:, :, None]
+  grid = boxes.shape[1:3]
+  stride = [n / g for n, g in zip(image_shape, grid, strict=True)]
+  middle = boxes[..., :2] + cells.centers(grid, stride)[:, :, None]
   corners = jnp.asarray([[-1, -1], [-1, 1], [1, -1], [1, 1]]) / 4
   points = middle[..., None, :] + corners * boxes[..., None, 2:]
-  places = points * jnp.asarray(fine.shape[1:3]) / size - 0.5
+  scale = [n / m for n, m in zip(fine.shape[1:3], image_shape, strict=True)]
+  places = points * jnp.asarray(scale) - 0.5
   samples = jax.vmap(_bilinear)(fine, places)
   return samples.reshape(*boxes.shape[:-1], -1)
 

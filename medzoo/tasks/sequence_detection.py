@@ -112,9 +112,10 @@ class SequenceDetection:
     """Decodes and stitches one image's outputs."""
     gh, gw, steps, _ = outputs['boxes'].shape
     middle = cells.centers((gh, gw), (image_shape[0] / gh, image_shape[1] / gw))
-    relative = outputs['boxes'] + outputs.get('deltas', 0)
+    relative, logits = outputs['boxes'], outputs['logits']
+    if 'rezoom_logits' in outputs:
+      relative, logits = relative + outputs['deltas'], outputs['rezoom_logits']
     boxes = cells.decode(relative, middle[:, :, None]).reshape(-1, 4)
-    logits = outputs.get('rezoom_logits', outputs['logits'])
     odds = jax.nn.softmax(logits, -1)[..., 1:].reshape(len(boxes), -1)
     scores, chosen = jax.lax.top_k(
       odds.max(-1), min(self.max_boxes, len(boxes))

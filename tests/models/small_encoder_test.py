@@ -24,7 +24,7 @@ class SmallEncoderTest(absltest.TestCase):
       widths=(16, 32, 64, 128), coarse_stride=16
     )
     variables = _init(model, (64, 96, 3))
-    self.assertEqual(_count(variables), 293_424)
+    self.assertEqual(_count(variables), 294_000)
     maps = jax.eval_shape(
       lambda v, x: model.apply(v, x, train=False),
       variables,

@@ -23,7 +23,7 @@ class CellsTest(absltest.TestCase):
     box = jnp.asarray(
       np.concatenate([low, low + rng.uniform(1, 9, (9, 2))], -1)
     )
-    middle = cells.centers((4, 5), 32)[:, :, None]
+    middle = cells.centers((4, 5), (32, 32))[:, :, None]
     back = cells.decode(cells.encode(box, middle), middle)
     np.testing.assert_allclose(
       back, np.broadcast_to(box, back.shape), atol=1e-4
