@@ -3,7 +3,7 @@
 Each level halves the image: a 3x3 convolution with stride 2, then one with
 stride 1, both with batch normalisation and a rectifier. What it is for, and
 how large it is, its widths say: (16, 32, 64, 128) is 294 thousand parameters
-for a coarse map at stride 16, the default 18.1 million for one at stride 32.
+for a coarse map at stride 16, the default 14.4 million for one at stride 32.
 """
 
 import flax.linen as nn

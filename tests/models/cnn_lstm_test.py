@@ -1,3 +1,4 @@
+import functools
 import math
 
 import flax.linen as nn
@@ -47,6 +48,12 @@ def _shapes(model, image=(64, 96)):
   )
 
 
+def _init(model, x):
+  # XLA compiles this kind of key several times faster.
+  key = jax.random.key(1, impl='rbg')
+  return jax.jit(lambda key: model.init(key, x, train=False))(key)
+
+
 def _count(params):
   return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
@@ -89,11 +96,12 @@ class CnnLstmTest(absltest.TestCase):
   def test_each_step_has_heads_of_its_own(self):
     model = _small()
     x = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3))
-    variables = model.init(jax.random.key(1), x, train=False)
-    before = model.apply(variables, x, train=False)
+    variables = _init(model, x)
+    apply = jax.jit(lambda v: model.apply(v, x, train=False))
+    before = apply(variables)
     kernel = variables['params']['box']['kernel']
     variables['params']['box']['kernel'] = kernel.at[2].set(0)
-    after = model.apply(variables, x, train=False)
+    after = apply(variables)
     np.testing.assert_array_equal(after['boxes'][..., 2, :], 0)
     others = np.delete(np.asarray(before['boxes'] - after['boxes']), 2, -2)
     np.testing.assert_array_equal(others, 0)
@@ -101,8 +109,9 @@ class CnnLstmTest(absltest.TestCase):
   def test_drops_units_only_while_training(self):
     model = _small()
     x = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3))
-    variables = model.init(jax.random.key(1), x, train=False)
+    variables = _init(model, x)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def boxes(train, seed):
       rngs = {'dropout': jax.random.key(seed)}
       return model.apply(variables, x, train=train, rngs=rngs)['boxes']
@@ -113,10 +122,12 @@ class CnnLstmTest(absltest.TestCase):
   def test_gradients_are_finite_and_reach_the_encoder(self):
     model = _small(context_from=4)
     x = jax.random.uniform(jax.random.key(0), (1, 64, 64, 3))
-    variables = model.init(jax.random.key(1), x, train=False)
-    grads = jax.grad(
-      lambda v: sum(
-        jnp.square(y).sum() for y in model.apply(v, x, train=False).values()
+    variables = _init(model, x)
+    grads = jax.jit(
+      jax.grad(
+        lambda v: sum(
+          jnp.square(y).sum() for y in model.apply(v, x, train=False).values()
+        )
       )
     )(variables)['params']
     self.assertTrue(all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads)))
