@@ -26,14 +26,19 @@ def build(kind: str, spec: Mapping[str, Any], *args: Any, **extra: Any) -> Any:
 
   Args:
     kind: 'models', 'tasks' or 'predictors'.
-    spec: `name`, and the constructor's keyword arguments.
+    spec: `name`, and the constructor's keyword arguments; one that is itself
+      a mapping with a `name`, an encoder say, is built first, of this kind.
     *args: positional arguments that a config cannot hold.
     **extra: further keyword arguments, which the spec may not repeat.
 
   Raises:
     ConfigError: the name is unknown, or an argument is unknown or missing.
   """
-  keywords = {k: _hashable(v) for k, v in spec.items() if k != 'name'}
+  keywords = {
+    k: build(kind, v) if _is_spec(v) else _hashable(v)
+    for k, v in spec.items()
+    if k != 'name'
+  }
   constructor = getattr(module(kind, spec['name']), _ALIASES[kind])
   try:
     inspect.signature(constructor).bind(*args, **keywords, **extra)
@@ -55,6 +60,10 @@ def module(kind: str, name: str) -> types.ModuleType:
       f'{kind}: found the name {name!r}, expected one of {", ".join(known)}'
     )
   return importlib.import_module(f'medzoo.{kind}.{name}')
+
+
+def _is_spec(value: Any) -> bool:
+  return isinstance(value, Mapping) and 'name' in value
 
 
 def _hashable(value: Any) -> Any:
