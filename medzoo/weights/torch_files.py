@@ -62,8 +62,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     Arrays by the names they have in the file, in the file's types.
 
   Raises:
-    ValueError: the file is neither or absent, is damaged, or its pickle asks for
-      anything but tensors.
+    ValueError: the file is neither or absent, is damaged, or its pickle asks
+      for anything but tensors.
   """
   try:
     if path.suffix == '.safetensors':
