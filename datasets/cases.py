@@ -64,11 +64,15 @@ def features(
 
   Returns:
     `series`, `group`, `modality`, `repairs` (joined by spaces); the voxels
-    (d, h, w) in `voxels_int16` or `voxels_float32`, whichever `dtype` names,
-    the other one is two zeros; `spacing` (z, y, x) mm, `origin` world
+    (d, h, w) in `voxels_int16` or `voxels_float32` or, with their colours,
+    (d, h, w, c) in `voxels_uint8`, whichever `dtype` names, the others are two
+    zeros; `spacing` (z, y, x) mm, `origin` world
     (x, y, z) mm and `direction` as in `types.Volume`; `lesions` and `excluded`
     (n, 4) world x, y, z and diameter in mm, NaN where unknown, with their
-    class ids, and how many readers marked each lesion, 0 where unknown.
+    class ids, and how many readers marked each lesion, 0 where unknown; where
+    `has_boxes`, `boxes` (n, 4) corners y0, x0, y1, x1 in voxels with their
+    `box_slices`, `box_labels`, `box_ignored` and `box_findings`, see
+    `types.Boxes`.
   """
   return tfds.features.FeaturesDict(
     {
@@ -79,6 +83,7 @@ def features(
       # array_record compresses by itself, four times as fast as zlib here.
       'voxels_int16': _tensor((None, None, None), np.int16, 'bytes'),
       'voxels_float32': _tensor((None, None, None), np.float32, 'bytes'),
+      'voxels_uint8': _tensor((None, None, None, None), np.uint8, 'bytes'),
       'spacing': _tensor((3,), np.float64),
       'origin': _tensor((3,), np.float64),
       'direction': _tensor((3, 3), np.float64),
@@ -87,6 +92,12 @@ def features(
       'lesion_readers': _tensor((None,), np.int32),
       'excluded': _tensor((None, 4), np.float64),
       'excluded_labels': _tensor((None,), np.int32),
+      'has_boxes': np.bool_,
+      'boxes': _tensor((None, 4), np.float64),
+      'box_slices': _tensor((None,), np.int32),
+      'box_labels': _tensor((None,), np.int32),
+      'box_ignored': _tensor((None,), np.int32),
+      'box_findings': _tensor((None,), np.int32),
       **(extra or {}),
     }
   )
@@ -119,11 +130,13 @@ def encode(
   voxels = {
     'voxels_int16': np.zeros((1, 1, 2), np.int16),
     'voxels_float32': np.zeros((1, 1, 2), np.float32),
+    'voxels_uint8': np.zeros((1, 1, 2, 2), np.uint8),
   }
   scan = _narrow(volume.voxels)
   voxels[f'voxels_{scan.dtype}'] = scan
   if readers is None:
     readers = np.zeros(len(case.lesions))
+  boxes = case.boxes or types.Boxes(*np.zeros((5, 0)))
   thickness = np.nan if volume.spacing[0] is None else volume.spacing[0]
   return volume.series_uid, {
     'series': volume.series_uid,
@@ -140,12 +153,20 @@ def encode(
     'lesion_readers': np.array(readers, np.int32),
     'excluded': _rows(case.excluded),
     'excluded_labels': np.array(case.excluded.labels, np.int32),
+    'has_boxes': case.boxes is not None,
+    'boxes': np.array(boxes.corners, np.float64).reshape(-1, 4),
+    'box_slices': np.array(boxes.slices, np.int32),
+    'box_labels': np.array(boxes.labels, np.int32),
+    'box_ignored': np.array(boxes.ignored, np.int32),
+    'box_findings': np.array(boxes.findings, np.int32),
     **(extra or {}),
   }
 
 
 def _narrow(voxels: np.ndarray) -> np.ndarray:
-  """Returns int16 where that loses nothing, else float32."""
+  """Returns int16 where that loses nothing, else float32; pictures stay."""
+  if voxels.dtype == np.uint8:
+    return voxels if voxels.ndim == 4 else voxels[..., None]
   if voxels.dtype.kind in 'iu':
     limits = np.iinfo(np.int16)
     if voxels.min() >= limits.min and voxels.max() <= limits.max:

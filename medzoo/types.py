@@ -21,7 +21,8 @@ class Volume:
   """A scan on its regular grid.
 
   Attributes:
-    voxels: (d, h, w) intensities; Hounsfield units in CT.
+    voxels: (d, h, w) intensities, Hounsfield units in CT; a picture is a
+      volume of one slice, in colour (1, h, w, 3).
     spacing: distance of neighbouring voxel centres along (z, y, x), mm. The
       first is None for a single image, whose thickness is not known.
     origin: world (x, y, z) of the centre of voxel (0, 0, 0), mm.
@@ -91,17 +92,69 @@ class Detections:
 
 
 @dataclasses.dataclass(frozen=True)
+class Boxes:
+  """What there is to find on the slices of one scan, or in one picture.
+
+  Attributes:
+    slices: (n,) int32 index of the slice.
+    corners: (n, 4) y0, x0, y1, x1, half-open, voxels of the scan.
+    labels: (n,) int32 class ids, 1 and up.
+    ignored: (n,) bool; finding these is neither right nor wrong.
+    findings: (n,) int32; boxes of one finding on several slices share a
+      number, from 0.
+  """
+
+  slices: np.ndarray
+  corners: np.ndarray
+  labels: np.ndarray
+  ignored: np.ndarray
+  findings: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.slices)
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxDetections:
+  """Boxes that a predictor found on the slices of one scan, slice by slice.
+
+  Attributes:
+    slices: (n,) int32 index of the slice.
+    corners: (n, 4) y0, x0, y1, x1, half-open, voxels of the scan.
+    scores: (n,) higher is surer.
+    labels: (n,) int32 class ids, 1 and up.
+    steps: (n,) int32, which of a cell's boxes it was, 0 for the first.
+    suppressed: (n,) bool; taken for another box's double, only to be drawn.
+    links: (n,) int32, which lesion of the scan's `Detections` it is part of;
+      -1 for none.
+  """
+
+  slices: np.ndarray
+  corners: np.ndarray
+  scores: np.ndarray
+  labels: np.ndarray
+  steps: np.ndarray
+  suppressed: np.ndarray
+  links: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.slices)
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
-  """One scan of a prepared dataset.
+  """One scan, or one picture, of a prepared dataset.
 
   Attributes:
     volume: the scan as it was acquired; its `series_uid` is the case's key.
     group: pseudonym of the patient; splits never divide a group.
     lesions: what a detector is to find.
     excluded: findings that are neither lesions nor false positives.
+    boxes: the same slice by slice; None where a dataset has no outlines.
   """
 
   volume: Volume
   group: str
   lesions: Findings
   excluded: Findings
+  boxes: Boxes | None = None

@@ -66,10 +66,11 @@ def read(source: Source) -> cases.Example:
       document, slices, volume, source.readers
     )
     counts = [x.readers for x in lidc_lesions.lesions(document, slices, volume)]
+    boxes = lidc_lesions.boxes(document, slices, volume, source.readers)
   except ValueError as error:
     raise cases.LeftOut(series.uid, 'bad_marks', str(error)) from None
   return cases.encode(
-    types.Case(volume, series.patient, found, excluded),
+    types.Case(volume, series.patient, found, excluded, boxes),
     readers=np.array([n for n in counts if n >= source.readers]),
   )
 

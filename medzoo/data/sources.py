@@ -20,6 +20,7 @@ from medzoo import types
 
 INDEX_FILE = 'index.json'
 _TEXTS = ('series', 'group', 'modality', 'repairs', 'dtype')
+_BOXES = ('box_slices', 'boxes', 'box_labels', 'box_ignored', 'box_findings')
 _FINDINGS = ('lesions', 'lesion_labels', 'excluded', 'excluded_labels')
 
 
@@ -52,6 +53,16 @@ class Cases(Sequence[types.Case]):
   def findings(self) -> list[tuple[types.Findings, types.Findings]]:
     """Lesions and excluded findings of every case."""
     return [_read_findings(place.entry) for place in self._places]
+
+  @functools.cached_property
+  def boxes(self) -> list[types.Boxes | None]:
+    """Boxes of every case; None where a dataset has no outlines."""
+    return [_read_boxes(place.entry) for place in self._places]
+
+  @functools.cached_property
+  def lengths(self) -> list[int]:
+    """Number of slices of every case."""
+    return [place.entry['slices'] for place in self._places]
 
   def subset(self, indices: Sequence[int]) -> 'Cases':
     """Returns the cases with these indices, in the order given."""
@@ -137,15 +148,19 @@ def index_entry(record: Mapping[str, Any]) -> dict[str, Any]:
     # JSON has no NaN; a finding without a diameter has null.
     values = np.asarray(record[name], object)
     entry[name] = np.where(values != values, None, values).tolist()
+  entry['slices'] = len(record[_voxels_of(record)])
+  entry['has_boxes'] = bool(record['has_boxes'])
+  for name in _BOXES:
+    entry[name] = np.asarray(record[name]).tolist()
   return entry
 
 
 def decode(record: Mapping[str, Any]) -> types.Case:
   """Turns the features of one record into a case."""
   text = {name: _text(record[name]) for name in _TEXTS}
-  voxels = record[
-    'voxels_float32' if text['dtype'] == 'float32' else 'voxels_int16'
-  ]
+  voxels = record[_voxels_of(record)]
+  if voxels.ndim == 4 and voxels.shape[3] == 1:
+    voxels = voxels[..., 0]
   spacing = [float(step) for step in record['spacing']]
   volume = types.Volume(
     voxels,
@@ -156,7 +171,9 @@ def decode(record: Mapping[str, Any]) -> types.Case:
     text['series'],
     tuple(text['repairs'].split()),
   )
-  return types.Case(volume, text['group'], *_read_findings(record))
+  return types.Case(
+    volume, text['group'], *_read_findings(record), _read_boxes(record)
+  )
 
 
 def kfold(groups: Sequence[str], k: int, seed: int) -> list[np.ndarray]:
@@ -204,6 +221,23 @@ def _read_findings(
     _as_findings(record[name], record[labels])
     for name, labels in (_FINDINGS[:2], _FINDINGS[2:])
   )
+
+
+def _read_boxes(record: Mapping[str, Any]) -> types.Boxes | None:
+  if not record['has_boxes']:
+    return None
+  slices, corners, labels, ignored, findings = (record[n] for n in _BOXES)
+  return types.Boxes(
+    np.asarray(slices, np.int32).reshape(-1),
+    np.asarray(corners, float).reshape(-1, 4),
+    np.asarray(labels, np.int32).reshape(-1),
+    np.asarray(ignored, bool).reshape(-1),
+    np.asarray(findings, np.int32).reshape(-1),
+  )
+
+
+def _voxels_of(record: Mapping[str, Any]) -> str:
+  return f'voxels_{_text(record["dtype"])}'
 
 
 def _as_findings(rows: Any, labels: Any) -> types.Findings:

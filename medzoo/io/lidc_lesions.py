@@ -22,6 +22,8 @@ from medzoo.io import lidc_types
 
 # No CT matrix is larger; a contour outside of it is refused, not rastered.
 _NOMINAL_MATRIX = 4096
+# LUNA16 gives a finding without a measured diameter one of 10 mm.
+_UNKNOWN_DIAMETER_MM = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +250,71 @@ def findings(
     excluded.extend(steps)
   excluded.extend(np.append(place, np.nan) for place in places)
   return _as_findings(accepted), _as_findings(excluded)
+
+
+def boxes(
+  document: lidc_types.Document,
+  slices: Mapping[str, int],
+  volume: types.Volume,
+  readers: int = 3,
+) -> types.Boxes:
+  """Says what a detector is to find on every slice of a scan.
+
+  The box of a lesion bounds, on each slice, the interiors of all contours that
+  were merged into it. What is excluded is ignored: lesions of fewer readers
+  likewise, and small nodules and non-nodules, whose size nobody drew, as
+  spheres of 10 mm, as LUNA16 does.
+
+  Args:
+    document: what the readers marked.
+    slices: index of the slice of every SOPInstanceUID of the scan.
+    volume: the scan; only its grid matters.
+    readers: sessions that must have marked a lesion that is to be found.
+
+  Returns:
+    The boxes, lesion by lesion.
+
+  Raises:
+    ValueError: as `measure` does.
+  """
+  marks, places = measure(document, slices, volume)
+  found = [
+    (np.concatenate([mark.voxels for mark in lesion.marks]), lesion.readers)
+    for lesion in cluster(marks)
+  ]
+  found += [(_sphere(at, volume), 0) for at in volume.world_to_index(places)]
+  rows = [_bounds(index) for index, _ in found]
+  of = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
+  table = np.concatenate([np.zeros((0, 5)), *rows])
+  return types.Boxes(
+    slices=table[:, 0].astype(np.int32),
+    corners=table[:, 1:],
+    labels=np.ones(len(table), np.int32),
+    ignored=np.array([n < readers for _, n in found], bool)[of],
+    findings=of.astype(np.int32),
+  )
+
+
+def _bounds(index: np.ndarray) -> np.ndarray:
+  """Bounds (n, 3) voxels on each of their slices: (k, 5) slice and corners."""
+  rows = []
+  for z in np.unique(index[:, 0]):
+    place = index[index[:, 0] == z, 1:]
+    rows.append([z, *place.min(axis=0), *place.max(axis=0) + 1])
+  return np.array(rows, float).reshape(-1, 5)
+
+
+def _sphere(center: np.ndarray, volume: types.Volume) -> np.ndarray:
+  """Lists the (n, 3) voxels of a sphere of 10 mm, of the centre at least."""
+  spacing = np.asarray(volume.spacing, float)
+  reach = np.ceil(_UNKNOWN_DIAMETER_MM / 2 / spacing).astype(int)
+  middle = np.round(center).astype(int)
+  offsets = np.argwhere(np.ones(2 * reach + 1, bool)) - reach
+  index = middle + offsets
+  near = np.linalg.norm((index - center) * spacing, axis=1)
+  index = index[(near < _UNKNOWN_DIAMETER_MM / 2) | (offsets == 0).all(axis=1)]
+  within = (index >= 0) & (index < volume.voxels.shape)
+  return index[within.all(axis=1)]
 
 
 def _as_findings(rows: Sequence[np.ndarray]) -> types.Findings:
