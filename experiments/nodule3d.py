@@ -124,6 +124,7 @@ def _screening() -> dict:
       name='candidate_screening', num_classes=2, widths=(32, 32, 64, 250)
     ),
     data=dict(
+      feed='patches',
       shape=(15, 30, 30),
       margin=(4, 10, 10),
       shifted=4,
@@ -180,6 +181,7 @@ def _reduction() -> dict:
       regression_pool=(1, 1, 1),
     ),
     data=dict(
+      feed='patches',
       shape=(25, 60, 60),
       margin=(4, 16, 16),
       shifted=4,
