@@ -9,9 +9,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from medzoo import tasks
 from medzoo.losses import sequence
 from medzoo.metrics import average_precision
 from medzoo.metrics import box_matches
@@ -63,11 +63,7 @@ class SequenceDetection:
 
   def init(self, key: jax.Array, batch: Batch) -> Variables:
     """Returns fresh parameters and batch statistics."""
-    shape = (1, *batch['image'].shape[1:])
-    # Lazily: nothing of the network but its variables is computed or compiled.
-    return self.model.lazy_init(
-      key, jax.ShapeDtypeStruct(shape, jnp.float32), train=False
-    )
+    return tasks.init(self.model, key, batch)
 
   def loss(
     self, variables: Variables, batch: Batch, key: jax.Array, *, train: bool
