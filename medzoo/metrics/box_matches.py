@@ -107,9 +107,7 @@ def match(
     ValueError: no image, unequal numbers of images or of rows, or a number
       that is not finite.
   """
-  return _match(
-    detections, truths, _greedy, min(iou, 1 - 1e-10), max_detections
-  )
+  return _match(detections, truths, _greedy, iou, max_detections)
 
 
 def match_bipartite(

@@ -83,8 +83,9 @@ def evaluate(
     folder: gets `predictions/`.
 
   Returns:
-    The parts of the results that come from scoring: `metrics`, `baselines`,
-    `paired_differences`, `threshold` and `seconds_per_case`.
+    The parts of the results that come from scoring: `metrics`, `folds`, each
+    with its main metric, `baselines`, `paired_differences`, `threshold` and
+    `seconds_per_case`.
   """
   spec, seed = runs[0].config['evaluation'], runs[0].config['seed']
   options = {'resamples': spec['resamples'], 'seed': seed}
@@ -97,7 +98,19 @@ def evaluate(
   threshold = choose_threshold(validated, validation, spec)
   results = score(tested, test, threshold, **options)
   write_predictions(folder / 'predictions', tested, test)
-  results |= {'baselines': {}, 'paired_differences': {}}
+  results |= {'folds': [], 'baselines': {}, 'paired_differences': {}}
+  main = runs[0].config['main_metric']
+  for run in runs if len(runs) > 1 else ():
+    truth = read_truth(run.cases['test'])
+    found = {key: tested[key] for key in truth.keys}
+    metrics = score(found, truth, threshold, **options)['metrics']
+    results['folds'].append(
+      {
+        'name': run.name.removesuffix('/'),
+        'examples': len(found),
+        main: metrics[main],
+      }
+    )
   for name, baseline in spec['baselines'].items():
     found = {}
     for run in runs:

@@ -106,6 +106,8 @@ def score(
   scored = evaluate.evaluate(runs, workdir)
   results['timing']['seconds_per_case'] = scored.pop('seconds_per_case')
   results['peak_memory_mb']['predict'] = memory.peak_mb()
+  for fold in scored['folds']:
+    fold |= _best_steps(fold['name'], results['stages'])
   results |= {
     'dataset': data.describe(_by_split(runs)),
     'ablations': {},
@@ -197,6 +199,8 @@ def evaluate_on(
     **data.reading(),
     'sizes': _sizes(config),
     'dataset': data.describe({'all': [cases]}),
+    'ablations': {},
+    'folds': [],
     **scored,
   }
   report(output, results, cases)
@@ -233,6 +237,15 @@ def environment() -> dict[str, Any]:
       'jax': jax.__version__,
       'python': platform.python_version(),
     },
+  }
+
+
+def _best_steps(fold: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+  """Returns STAGE_best_step of a fold's fit stages, from the stages' rows."""
+  return {
+    f'{row["name"].removeprefix(f"{fold}/")}_best_step': row['best_step']
+    for row in rows
+    if row['kind'] == 'fit' and row['name'].startswith(f'{fold}/')
   }
 
 

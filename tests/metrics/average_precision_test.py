@@ -127,6 +127,9 @@ class AveragePrecisionTest(parameterized.TestCase):
     np.testing.assert_allclose(points.precision, [np.nan, 1, 1 / 2, 2 / 3])
     np.testing.assert_allclose(points.recall, [0, 1 / 3, 1 / 3, 2 / 3])
     np.testing.assert_allclose(points.false_positives, [0, 0, 1, 1])
+    self.assertAlmostEqual(
+      average_precision.exact_area(points), 1 / 3 * 1 + 1 / 3 * 2 / 3
+    )
     counts = average_precision.count(matches, 0.8)
     self.assertEqual(counts.tolist(), [[1, 1, 3]])
     self.assertEqual(average_precision.choose_threshold(matches), 0.7)
@@ -145,6 +148,8 @@ class AveragePrecisionTest(parameterized.TestCase):
     matches = box_matches.match([no_detections] * 12, truths)
     self.assertEqual(average_precision.average_precision(matches), 0)
     self.assertEqual(average_precision.choose_threshold(matches), 0)
+    points = average_precision.curve(matches)
+    self.assertEqual(average_precision.exact_area(points), 0)
     matches = box_matches.match([no_detections], [no_truths])
     self.assertEqual(average_precision.count(matches, 0).tolist(), [[0, 0, 0]])
     self.assertEqual(len(average_precision.curve(matches).thresholds), 0)
