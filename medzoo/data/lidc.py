@@ -87,7 +87,7 @@ def _masks(options: argparse.Namespace) -> None:
       dataclasses.replace(volume, voxels=mask.astype(np.uint8)), path
     )
     litres = mask.sum() * np.prod(volume.spacing) / 1e6
-    return f'{litres:.2f} l of lung'
+    return f'{litres:.2f} l in the mask'
 
   _each(options.path, write)
 

@@ -63,7 +63,11 @@ def of_findings(reading: lidc_scans.Reading, size: int) -> list[Tile]:
       if point.kind == kind and nearest >= _SAME_PLACE_MM:
         taken.append(point.index[None])
         places.append((kind, point.index))
-  return [_cut(reading, kind, np.rint(place), size) for kind, place in places]
+  # Lesions that one reader drew into each other may share a middle.
+  middles = dict.fromkeys(
+    (kind, tuple(np.rint(place).astype(int).tolist())) for kind, place in places
+  )
+  return [_cut(reading, kind, index, size) for kind, index in middles]
 
 
 def of_nothing(
@@ -106,14 +110,18 @@ def of_nothing(
   rng = np.random.default_rng([seed, *name])
   chosen = rng.choice(len(centers), min(count, len(centers)), replace=False)
   return [
-    _cut(reading, 'none', centers[i], size) for i in np.sort(chosen).tolist()
+    _cut(reading, 'none', tuple(centers[i].tolist()), size)
+    for i in np.sort(chosen)
   ]
 
 
 def _cut(
-  reading: lidc_scans.Reading, kind: str, place: np.ndarray, size: int
+  reading: lidc_scans.Reading,
+  kind: str,
+  index: tuple[int, int, int],
+  size: int,
 ) -> Tile:
-  z, y, x = (int(i) for i in place)
+  z, y, x = index
   plane = reading.volume.voxels[z]
   top, left = y - size // 2, x - size // 2
   inside = lidc_scans.gray(
@@ -123,4 +131,4 @@ def _cut(
   height, width = inside.shape
   pixels = np.zeros((size, size), np.uint8)
   pixels[above : above + height, before : before + width] = inside
-  return Tile(kind, (z, y, x), pixels)
+  return Tile(kind, index, pixels)

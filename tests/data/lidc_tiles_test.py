@@ -8,6 +8,7 @@ from absl.testing import absltest
 
 from medzoo.data import lidc_scans
 from medzoo.data import lidc_tiles
+from medzoo.io import lidc_lesions
 from tests.datasets import raw_files
 
 
@@ -58,6 +59,13 @@ class TilesTest(absltest.TestCase):
       cut = self.reading.volume.voxels[z, y - 4 : y + 4, x - 4 : x + 4]
       np.testing.assert_allclose(tile.pixels, _window(cut), atol=1)
       self.assertEqual(tile.pixels.dtype, np.uint8)
+
+  def test_lesions_with_one_middle_share_a_tile(self):
+    first = self.reading.marks[0]
+    twice = dataclasses.replace(self.reading, marks=(first, first))
+    self.assertLen(lidc_lesions.cluster(twice.marks), 2)
+    tiles = lidc_tiles.of_findings(twice, 8)
+    self.assertLen([x for x in tiles if x.kind == 'nodule'], 3)
 
   def test_beyond_the_image_is_black(self):
     tile = lidc_tiles.of_findings(self.reading, 33)[-1]
