@@ -16,7 +16,6 @@ from medzoo.losses import sequence
 from medzoo.metrics import average_precision
 from medzoo.metrics import box_matches
 from medzoo.ops import boxes as box_ops
-from medzoo.ops import cells
 from medzoo.ops import stitching
 
 Batch = dict[str, Any]
@@ -91,48 +90,14 @@ class SequenceDetection:
     return total, (terms, state)
 
   def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-    """Returns the `max_boxes` surest boxes of each image by falling score.
-
-    Returns:
-      `boxes` (b, k, 4) corners (y0, x0, y1, x1) in pixels, not clipped to the
-      image; `scores` (b, k) in [0, 1]; `labels` (b, k), 1 and up; `accepted`
-      and `suppressed` (b, k), what stitching said. Results are the accepted;
-      the suppressed are there to be drawn; boxes that are neither score
-      nothing.
-    """
+    """Returns the boxes of each image: what `ops.stitching.select` does."""
     outputs = self.model.apply(variables, batch['image'], train=False)
-    image_shape = batch['image'].shape[1:3]
-    return jax.vmap(lambda outputs: self._stitch(outputs, image_shape))(outputs)
-
-  def _stitch(
-    self, outputs: dict[str, jax.Array], image_shape: tuple[int, int]
-  ) -> dict[str, jax.Array]:
-    """Decodes and stitches one image's outputs."""
-    gh, gw, steps, _ = outputs['boxes'].shape
-    middle = cells.centers((gh, gw), (image_shape[0] / gh, image_shape[1] / gw))
-    relative, logits = outputs['boxes'], outputs['logits']
-    if 'rezoom_logits' in outputs:
-      relative, logits = relative + outputs['deltas'], outputs['rezoom_logits']
-    boxes = cells.decode(relative, middle[:, :, None]).reshape(-1, 4)
-    odds = jax.nn.softmax(logits, -1)[..., 1:].reshape(len(boxes), -1)
-    scores, chosen = jax.lax.top_k(
-      odds.max(-1), min(self.max_boxes, len(boxes))
-    )
-    accepted, suppressed = stitching.stitch(
-      boxes[chosen],
-      scores,
-      chosen // steps,
-      box_ops.size(boxes[chosen]) > 0,
-      steps=steps,
+    return stitching.select(
+      outputs,
+      batch['image'].shape[1:3],
+      max_boxes=self.max_boxes,
       min_iou=self.stitch_iou,
     )
-    return {
-      'boxes': boxes[chosen],
-      'scores': scores,
-      'labels': odds.argmax(-1)[chosen] + 1,
-      'accepted': accepted,
-      'suppressed': suppressed,
-    }
 
   def evaluator(self) -> 'Evaluator':
     """Returns a fresh evaluator for one pass over the validation batches."""
