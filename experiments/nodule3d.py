@@ -70,6 +70,7 @@ def _published() -> ml_collections.ConfigDict:
     reduction=_reduction(),
   )
   config.evaluation = dict(
+    protocol='nodules',
     predictor=dict(
       name='nodules',
       screening=_candidates(),

@@ -28,6 +28,20 @@ from medzoo.train import predict
 from medzoo.train import stages
 from medzoo.train import writers
 
+# What the report calls the sizes in a config; an experiment has some of them.
+_PREPROCESS_SIZES = {
+  'spacing': 'voxel spacing, mm',
+  'shape': 'picture, pixels',
+  'pixel_mm': 'pixel, mm',
+}
+_DATA_SIZES = {'shape': 'patch, voxels'}
+_MODEL_SIZES = {
+  'widths': 'channels',
+  'units': 'LSTM units',
+  'steps': 'boxes a cell',
+}
+_ENCODER_SIZES = {'name': 'encoder', 'widths': 'encoder channels'}
+
 Prepare = Callable[..., str]
 Report = Callable[[pathlib.Path, dict[str, Any], sources.Cases], None]
 
@@ -110,7 +124,6 @@ def score(
     fold |= _best_steps(fold['name'], results['stages'])
   results |= {
     'dataset': data.describe(_by_split(runs)),
-    'ablations': {},
     **scored,
   }
   results |= data.reading() | {'sizes': _sizes(runs[0].config)}
@@ -410,14 +423,22 @@ class Data:
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the sizes of networks and their inputs."""
-  sizes = {'voxel spacing, mm': config['preprocess']['spacing']}
+  sizes = _named(config['preprocess'], _PREPROCESS_SIZES)
   for name in config['stages']['order']:
     stage = config['stages'][name]
     if stage['kind'] == 'fit':
-      sizes[f'{name}: patch, voxels'] = stage['data']['shape']
-      sizes[f'{name}: channels'] = stage['model']['widths']
-      sizes[f'{name}: batch'] = stage['batch_size']
+      model = stage['model']
+      own = _named(stage['data'], _DATA_SIZES)
+      own |= _named(model, _MODEL_SIZES)
+      own |= _named(model.get('encoder') or {}, _ENCODER_SIZES)
+      own['batch'] = stage['batch_size']
+      sizes |= {f'{name}: {what}': size for what, size in own.items()}
   return sizes
+
+
+def _named(spec: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+  """Returns those values of a spec that have a name in the report."""
+  return {text: spec[key] for key, text in names.items() if key in spec}
 
 
 def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:
