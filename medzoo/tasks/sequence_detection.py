@@ -15,7 +15,6 @@ from medzoo import tasks
 from medzoo.losses import sequence
 from medzoo.metrics import average_precision
 from medzoo.metrics import box_matches
-from medzoo.ops import boxes as box_ops
 from medzoo.ops import stitching
 
 Batch = dict[str, Any]
