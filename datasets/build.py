@@ -257,6 +257,8 @@ def _quiet() -> Iterator[None]:
 
 def _print_report(directory: pathlib.Path) -> None:
   report = json.loads((directory / builders.REPORT_FILE).read_text())
+  if report['classes']:
+    progress.say(f'  classes: {", ".join(report["classes"])}')
   for split, counts in report['splits'].items():
     parts = ', '.join(f'{count} {what}' for what, count in counts.items())
     progress.say(f'  {split}: {parts}')

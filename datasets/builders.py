@@ -186,6 +186,7 @@ class CaseBuilder(
       notes.append(f'{unread} cases failed on Beam; its log says why')
     return {
       'dataset': self.info.full_name,
+      'classes': list(self._listing.classes),
       'splits': {name: _count(entries) for name, entries in index.items()},
       'repairs': _count_repairs(index),
       'left_out': count_codes(self._left_out),
@@ -226,6 +227,8 @@ def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
     'groups': len({entry['group'] for entry in entries}),
     'lesions': sum(len(entry['lesions']) for entry in entries),
     'excluded': sum(len(entry['excluded']) for entry in entries),
+    # Those to be found: the others are ignored.
+    'boxes': sum(entry['box_ignored'].count(0) for entry in entries),
   }
 
 

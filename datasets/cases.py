@@ -47,11 +47,13 @@ class Listing:
     splits: by split, the cases to read; what a case is, its builder says.
     left_out: what is not going to be read.
     notes: what else the user should know, a line each.
+    classes: names of the class ids from 1, where the dataset names them.
   """
 
   splits: dict[str, list[Any]]
   left_out: tuple[LeftOut, ...] = ()
   notes: tuple[str, ...] = ()
+  classes: tuple[str, ...] = ()
 
 
 def features(

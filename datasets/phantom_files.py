@@ -23,6 +23,7 @@ LAYOUTS = {
   'lidc_idri': 'lidc',
   'luna16': 'luna16',
   'series_csv': 'series_csv',
+  'boxes_json': 'boxes_json',
 }
 # LUNA16 wants a scan for each of its subsets.
 _LEAST_CASES = {'luna16': 10}

@@ -53,6 +53,7 @@ def _published() -> ml_collections.ConfigDict:
       stitch_iou=0.25,
       max_boxes=64,
       min_score=0.01,
+      link=dict(min_overlap=0.5, reach_mm=3.0, share=0.5),
     ),
     resamples=1000,
     baselines=dict(

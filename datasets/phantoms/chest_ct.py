@@ -2,10 +2,11 @@
 
 `make(seed, index)` gives one scan: analytic shapes sampled on the grid of a
 scanner, with all that is known of them. `write` makes many and lays them out
-as LIDC-IDRI, LUNA16, or convnet3d's list of series are published.
+as LIDC-IDRI, LUNA16, convnet3d's list of series or TensorBox's pictures with
+boxes are published.
 
 `python -m datasets.phantoms.chest_ct --output DIR --cases N --seed S --layout
-lidc|luna16|luna16_dicom|series_csv [--size small]`
+lidc|luna16|luna16_dicom|series_csv|boxes_json [--size small]`
 """
 
 import argparse

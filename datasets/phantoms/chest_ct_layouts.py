@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from datasets.phantoms import chest_ct_dicom as dicoms
+from datasets.phantoms import chest_ct_pictures as pictures
 from datasets.phantoms import chest_ct_records as records
 from datasets.phantoms import chest_ct_xml as xml
 
@@ -91,6 +92,18 @@ def write_series_csv(
       folders of DICOM, every fourth one .mhd file.
   """
   _write(phantoms, pathlib.Path(directory), 'series_csv')
+
+
+def write_boxes_json(
+  phantoms: Iterable[records.Phantom], directory: pathlib.Path
+) -> None:
+  """Writes slices as pictures, with TensorBox's lists of their boxes.
+
+  Args:
+    phantoms: the scans.
+    directory: gets a list a scan, and a folder of pictures.
+  """
+  _write(phantoms, pathlib.Path(directory), 'boxes_json')
 
 
 def _write(
@@ -292,4 +305,5 @@ LAYOUTS: dict[str, tuple[_Scan, _Tables]] = {
   'luna16': (_luna16_scan, _luna16_tables),
   'luna16_dicom': (_dicom_scan, _annotation_tables),
   'series_csv': (_mixed_scan, _series_tables),
+  'boxes_json': (pictures.write, _no_tables),
 }

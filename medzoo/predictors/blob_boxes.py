@@ -4,7 +4,8 @@ The baseline that a detector of boxes on slices has to beat: what
 `laplacian_of_gaussian` finds, with the same settings and the same `tune`.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +13,31 @@ from medzoo import types
 from medzoo.ops import boxes as box_ops
 from medzoo.predictors import laplacian_of_gaussian
 
-tune = laplacian_of_gaussian.tune
+
+def tune(
+  cases: Sequence[types.Case],
+  score: Callable[[Sequence[types.Case], Sequence[types.BoxDetections]], float],
+  grid: Mapping[str, Sequence[float]] = laplacian_of_gaussian.GRID,
+) -> laplacian_of_gaussian.Settings:
+  """Chooses settings on training cases; see `laplacian_of_gaussian.tune`.
+
+  Args:
+    cases: scans of the training split.
+    score: says how good boxes are, one set a case, AP50 say.
+    grid: values to try of each setting.
+
+  Returns:
+    The best combination.
+  """
+  scans = [_grid(cases[index].volume) for index in range(len(cases))]
+
+  def score_boxes(
+    cases: Sequence[types.Case], found: Sequence[types.Detections]
+  ) -> float:
+    pairs = zip(found, scans, strict=True)
+    return score(cases, [cross_sections(one, scan) for one, scan in pairs])
+
+  return laplacian_of_gaussian.tune(cases, score_boxes, grid)
 
 
 class BlobBoxes(laplacian_of_gaussian.LaplacianOfGaussian):
@@ -62,6 +87,12 @@ def cross_sections(
     suppressed=np.zeros(len(of), bool),
     links=of.astype(np.int32),
   )
+
+
+def _grid(volume: types.Volume) -> types.Volume:
+  """Returns a scan without the memory behind its voxels."""
+  nothing = np.broadcast_to(np.int16(0), volume.voxels.shape)
+  return dataclasses.replace(volume, voxels=nothing)
 
 
 Predictor = BlobBoxes

@@ -148,7 +148,7 @@ class BuildTest(parameterized.TestCase):
         'luna16', manual_dir=self.raw, data_dir=self.folder / 'file' / 'data'
       )
 
-  @parameterized.parameters('lidc_idri', 'luna16', 'series_csv')
+  @parameterized.parameters('lidc_idri', 'luna16', 'series_csv', 'boxes_json')
   def test_an_empty_folder_is_bad_data(self, name):
     empty = self.folder / 'empty'
     empty.mkdir()

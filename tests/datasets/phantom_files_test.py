@@ -28,7 +28,8 @@ class PhantomFilesTest(absltest.TestCase):
 
   def test_every_layout_tells_the_same(self):
     found = {}
-    for name in phantom_files.LAYOUTS:
+    # Pictures hold a part of the scan only.
+    for name in phantom_files.LAYOUTS.keys() - {'boxes_json'}:
       cases = sources.open_cases(self.prepare(name), 'all')
       self.assertLen(cases, 3)
       found[name] = {

@@ -12,7 +12,10 @@ from absl.testing import absltest
 from datasets.phantoms import chest_ct
 from datasets.phantoms import chest_ct_layouts as layouts
 from datasets.phantoms import chest_ct_uids as uids
+from medzoo.data import slices
+from medzoo.io import box_lists
 from medzoo.io import dicom
+from medzoo.io import images
 from medzoo.io import lidc_lesions
 from medzoo.io import lidc_xml
 
@@ -74,10 +77,10 @@ class LayoutsTest(absltest.TestCase):
       document = lidc_xml.parse(path)
       self.assertEqual(document.series_uid, volume.series_uid)
       self.assertLen(document.sessions, 4)
-      slices = {
+      places = {
         uids.image(volume.series_uid, i): i for i in range(len(volume.voxels))
       }
-      lesions = lidc_lesions.lesions(document, slices, volume)
+      lesions = lidc_lesions.lesions(document, places, volume)
       theirs = [
         np.append(lesion.center, lesion.diameter)
         for lesion in lesions
@@ -151,6 +154,38 @@ class LayoutsTest(absltest.TestCase):
       world = phantom.volume.index_to_world(index)
       np.testing.assert_allclose(world, found[:, :3], atol=1e-6)
     self.assertEqual(sum(path.endswith('.mhd') for path in paths), _CASES // 4)
+
+  def test_boxes_json_has_the_boxes_that_the_xml_gives(self):
+    layouts.write_lidc(self.phantoms, self.folder / 'lidc')
+    layouts.write_boxes_json(self.phantoms, self.folder)
+    count = 0
+    for number, phantom in enumerate(self.phantoms):
+      volume = phantom.volume
+      uid = volume.series_uid
+      xml = next(self.folder.glob(f'lidc/*/*/{uid}/*.xml'))
+      places = {uids.image(uid, i): i for i in range(len(volume.voxels))}
+      boxes = lidc_lesions.boxes(lidc_xml.parse(xml), places, volume)
+      stack = slices.prepare(
+        volume,
+        shape=(128, 176),
+        pixel_mm=1.0,
+        window=dict(name='window', low=-1000.0, high=400.0),
+        region='lung',
+      )
+      expected = stack.to_pixels(boxes.corners)
+      name = f'{phantom.patient}-{number:04d}.json'
+      for record in box_lists.read(self.folder / name):
+        z = int(record.image[-7:-4])
+        mine = expected[(boxes.slices == z) & ~boxes.ignored]
+        np.testing.assert_allclose(
+          np.reshape(sorted(record.corners.tolist()), (-1, 4)),
+          np.reshape(sorted(mine.tolist()), (-1, 4)),
+          atol=0.01,
+        )
+        pixels = images.read(self.folder / record.image)
+        np.testing.assert_array_equal(pixels, stack.images([z])[0])
+        count += len(mine)
+    self.assertGreater(count, 10)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,1 @@
+"""Anybody's pictures with boxes in them, in TensorBox's lists."""

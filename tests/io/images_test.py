@@ -1,0 +1,130 @@
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+import SimpleITK as sitk
+from absl.testing import absltest
+from absl.testing import parameterized
+from PIL import Image
+
+from medzoo.io import images
+
+_GREY = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
+_COLOUR = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+class ImagesTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.path = pathlib.Path(self.create_tempdir().full_path) / 'picture'
+
+  def save(self, image, kind, **options):
+    image.save(self.path, kind, **options)
+    return images.read(self.path)
+
+  @parameterized.product(
+    kind=('BMP', 'PNG', 'TIFF'), pixels=(_GREY, _COLOUR), suffix=('', '.jpg')
+  )
+  def test_pixels_return_by_content_not_by_name(self, kind, pixels, suffix):
+    path = self.path.with_suffix(suffix)
+    Image.fromarray(pixels).save(path, kind)
+    read = images.read(path)
+    self.assertEqual(read.dtype, np.uint8)
+    np.testing.assert_array_equal(read, pixels)
+
+  @parameterized.product(
+    suffix=('.bmp', '.png', '.jpg', '.tif'), colours=(False, True)
+  )
+  def test_agrees_with_itk(self, suffix, colours):
+    # Smooth, as JPEG's decoders may differ over colours finer than 2 pixels.
+    pixels = np.add.outer(np.arange(24), [[0, 60, 90]] * 16).astype(np.uint8)
+    path = self.path.with_suffix(suffix)
+    image = sitk.GetImageFromArray(
+      pixels if colours else pixels[..., 1], isVector=colours
+    )
+    sitk.WriteImage(image, path)
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(path))
+    read = images.read(path).astype(int)
+    self.assertEqual(read.shape, (24, 16, 3) if colours else (24, 16))
+    if expected.ndim > read.ndim:
+      # ITK writes greys of BMP with a palette and reads them as colours.
+      expected = expected[..., 0]
+    near = 2 if suffix == '.jpg' else 0
+    self.assertLessEqual(np.abs(read - expected).max(), near)
+
+  def test_a_palette_becomes_colours(self):
+    image = Image.fromarray(_GREY % 3, 'P')
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    expected = np.arange(10, 100, 10).reshape(3, 3)[_GREY % 3]
+    np.testing.assert_array_equal(self.save(image, 'PNG'), expected)
+    # Transparency a level, which Pillow keeps as bytes.
+    read = self.save(image, 'PNG', transparency=bytes([0, 128, 255]))
+    np.testing.assert_array_equal(read, expected)
+
+  def test_two_levels_become_black_and_white(self):
+    read = self.save(Image.fromarray(_GREY > 99), 'PNG')
+    np.testing.assert_array_equal(read, 255 * (_GREY > 99))
+
+  def test_transparency_shows_what_is_stored_below(self):
+    alpha = _GREY[..., None] % 2 * 255
+    for pixels in (_GREY[..., None], _COLOUR):
+      image = Image.fromarray(np.concatenate([pixels, alpha], -1))
+      read = self.save(image, 'PNG')
+      np.testing.assert_array_equal(read, pixels.squeeze())
+
+  def test_a_note_to_turn_the_picture_is_not_followed(self):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    read = self.save(Image.fromarray(_GREY), 'PNG', exif=exif)
+    np.testing.assert_array_equal(read, _GREY)
+
+  @parameterized.parameters('PNG', 'TIFF')
+  def test_deep_greys_are_refused(self, kind):
+    with self.assertRaisesRegex(ValueError, 'picture: found greys of more .*I'):
+      self.save(Image.fromarray(_GREY.astype(np.uint16) * 16), kind)
+
+  def test_a_pile_of_pictures_is_refused(self):
+    page = Image.fromarray(_GREY)
+    with self.assertRaisesRegex(ValueError, 'found 2 pictures in one file'):
+      self.save(page, 'TIFF', save_all=True, append_images=[page])
+
+  @parameterized.parameters(9_000, 100_000)
+  def test_a_bomb_is_refused_by_its_header(self, side):
+    header = struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0)
+    chunk = b'IHDR' + header
+    size, check = struct.pack('>I', 13), struct.pack('>I', zlib.crc32(chunk))
+    end = b'\0\0\0\0IEND\xaeB`\x82'
+    self.path.write_bytes(b'\x89PNG\r\n\x1a\n' + size + chunk + check + end)
+    with self.assertRaisesRegex(ValueError, 'picture: found more than 6710886'):
+      images.read(self.path)
+
+  @parameterized.parameters(b'', b'%!PS-Adobe-3.0 EPSF-3.0\n', b'GIF89a', b'BM')
+  def test_what_is_no_picture_is_named(self, content):
+    self.path.write_bytes(content)
+    with self.assertRaisesRegex(ValueError, 'picture: found what cannot be'):
+      images.read(self.path)
+    with self.assertRaisesRegex(ValueError, 'absent: found what cannot be re'):
+      images.read(self.path.with_name('absent'))
+
+  @parameterized.parameters('BMP', 'PNG', 'JPEG', 'TIFF')
+  def test_damage_is_an_error_of_one_line_or_none(self, kind):
+    Image.fromarray(_COLOUR).save(self.path, kind)
+    whole = np.frombuffer(self.path.read_bytes(), np.uint8)
+    random = np.random.default_rng(2)
+    for _ in range(300):
+      broken = whole[: random.integers(1, len(whole) + 1)].copy()
+      at = random.integers(0, len(broken), 3)
+      broken[at] = random.integers(0, 256, 3)
+      self.path.write_bytes(broken.tobytes())
+      try:
+        read = images.read(self.path)
+      except ValueError as error:
+        self.assertStartsWith(str(error), f'{self.path}: found ')
+        self.assertNotIn('\n', str(error))
+      else:
+        self.assertEqual(read.dtype, np.uint8)
+
+
+if __name__ == '__main__':
+  absltest.main()
