@@ -63,20 +63,6 @@ def exact_area(points: Curve) -> float:
   return float((falling * np.diff(points.recall, prepend=0)).sum())
 
 
-def thinned(points: Curve, most: int) -> Curve:
-  """Keeps up to `most` points, evenly along the line that they draw."""
-  last = len(points.thresholds) - 1
-  if last < most:
-    return points
-  drawn = np.nan_to_num([points.precision, points.recall])
-  length = np.append(0, np.cumsum(np.hypot(*np.diff(drawn))))
-  even = np.linspace(0, length[-1], most - 1)
-  kept = np.unique(np.append(np.searchsorted(length, even), last))
-  return Curve(
-    *(getattr(points, f.name)[kept] for f in dataclasses.fields(points))
-  )
-
-
 def count(matches: box_matches.Matches, threshold: float) -> np.ndarray:
   """Counts what was found in each image at a threshold, which is included.
 
@@ -106,6 +92,20 @@ def choose_threshold(matches: box_matches.Matches) -> float:
   with np.errstate(divide='ignore', invalid='ignore'):
     f1 = 2 / (1 / points.precision + 1 / points.recall)
   return float(points.thresholds[np.nan_to_num(f1).argmax()])
+
+
+def thinned(points: Curve, most: int) -> Curve:
+  """Keeps up to `most` points, evenly along the line that they draw."""
+  last = len(points.thresholds) - 1
+  if last < most:
+    return points
+  drawn = np.nan_to_num([points.precision, points.recall])
+  length = np.append(0, np.cumsum(np.hypot(*np.diff(drawn))))
+  even = np.linspace(0, length[-1], most - 1)
+  kept = np.unique(np.append(np.searchsorted(length, even), last))
+  return Curve(
+    *(getattr(points, f.name)[kept] for f in dataclasses.fields(points))
+  )
 
 
 def average_precision(matches: box_matches.Matches) -> float:

@@ -126,7 +126,7 @@ def score(
     'dataset': data.describe(_by_split(runs)),
     **scored,
   }
-  results |= data.reading() | {'sizes': _sizes(runs[0].config)}
+  results |= data.reading() | {'sizes': sizes(runs[0].config)}
   facts = {
     'config': runs[0].config,
     'threshold': scored['threshold'],
@@ -210,7 +210,7 @@ def evaluate_on(
     'timing': {'seconds_per_case': scored.pop('seconds_per_case')},
     **environment(),
     **data.reading(),
-    'sizes': _sizes(config),
+    'sizes': sizes(config),
     'dataset': data.describe({'all': [cases]}),
     'ablations': {},
     'folds': [],
@@ -421,9 +421,9 @@ class Data:
     return {'repairs': dict(repairs), 'skipped': skipped}
 
 
-def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the sizes of networks and their inputs."""
-  sizes = _named(config['preprocess'], _PREPROCESS_SIZES)
+def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the sizes of networks and their inputs, by words for the report."""
+  found = _named(config['preprocess'], _PREPROCESS_SIZES)
   for name in config['stages']['order']:
     stage = config['stages'][name]
     if stage['kind'] == 'fit':
@@ -432,8 +432,8 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
       own |= _named(model, _MODEL_SIZES)
       own |= _named(model.get('encoder') or {}, _ENCODER_SIZES)
       own['batch'] = stage['batch_size']
-      sizes |= {f'{name}: {what}': size for what, size in own.items()}
-  return sizes
+      found |= {f'{name}: {what}': size for what, size in own.items()}
+  return found
 
 
 def _named(spec: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
