@@ -23,12 +23,13 @@ class Figure:
 
   Attributes:
     title: a few words.
-    png: the file's bytes.
+    png: the file's bytes; None where there was nothing to draw, and the page
+      leaves the figure out.
     caption: what there is to see, in a sentence or two; may be ''.
   """
 
   title: str
-  png: bytes
+  png: bytes | None
   caption: str = ''
 
 
@@ -73,7 +74,7 @@ def render(
     title=f'{results["experiment"]} · {results["variant"]}',
     banners=_banners(results),
     headline=_headline(results),
-    figures=[_figure(figure) for figure in figures],
+    figures=[_figure(each) for each in figures if each.png is not None],
     metrics=_metric_table(results),
     differences=_differences(results),
     facts=_facts(results),

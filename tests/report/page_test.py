@@ -203,6 +203,12 @@ class PageTest(parameterized.TestCase):
     text = page.render(_results(), figures)
     self.assertNotRegex(text, r'https?://|url\(|@import|<script|<link')
 
+  def test_figures_of_nothing_are_left_out(self):
+    figures = [page.Figure('Empty', None), page.Figure('FROC', _PNG)]
+    self.assertEqual(
+      page.render(_results(), figures), page.render(_results(), figures[1:])
+    )
+
   def test_write(self):
     path = pathlib.Path(self.create_tempdir().full_path) / 'report.html'
     page.write(path, _results(), [page.Figure('A · B', _PNG)], ['µ'])
