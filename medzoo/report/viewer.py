@@ -112,16 +112,14 @@ def _scan(scan: Scan) -> dict[str, Any]:
 
 
 def _frame(frame: Frame, shape: tuple[int, int]) -> dict[str, Any]:
-  found = [box.text for box in frame.boxes if box.kind == 'detection']
   counts = [
-    _counted(frame.boxes, kind)
+    _counted(frame.boxes, kind) + _told(frame.boxes, kind)
     for kind in KINDS
     if any(box.kind == kind for box in frame.boxes)
   ]
-  details = f' ({"; ".join(found)})' if any(found) else ''
   data = base64.b64encode(frame.jpeg).decode('ascii')
   return {
-    'words': f'{frame.title}: {", ".join(counts) or "no box"}{details}',
+    'words': f'{frame.title}: {", ".join(counts) or "no box"}',
     'source': f'data:image/jpeg;base64,{data}',
     'boxes': [_box(box, shape) for box in frame.boxes],
   }
@@ -149,6 +147,12 @@ def _counted(boxes: Sequence[Box], kind: str) -> str:
   number = sum(box.kind == kind for box in boxes)
   one, several, _ = KINDS[kind]
   return f'{number} {one if number == 1 else several}'
+
+
+def _told(boxes: Sequence[Box], kind: str) -> str:
+  """Repeats what stands beside boxes of a kind."""
+  texts = [box.text for box in boxes if box.kind == kind and box.text]
+  return f' ({"; ".join(texts)})' if texts else ''
 
 
 def _short(number: float) -> str:
