@@ -35,7 +35,7 @@ _VIEW = {
 _PICTURE_VIEW = _VIEW | {'shape': (384, 384)}
 _QUALITY = 75
 # Of one scan: with three scans a page stays below 6 MB.
-_MOST_FRAMES = 110
+_MOST_FRAMES = 100
 _ORDER_PANELS = 6
 _OUTCOMES = ('hit', 'false positive', 'ignored')
 _NO_BOXES = types.Boxes(
@@ -387,9 +387,9 @@ def _order(
   return page.Figure(
     'The order in which the LSTM wrote',
     box_plots.order(panels, num_steps),
-    'The slices with most detections, at most one of a case. Every cell of a '
-    f'grid over the slice writes up to {num_steps} boxes, the surest meant to '
-    "come first; the number and the colour are the box's step within its cell.",
+    'Where there are most detections, at most one slice of a case. Every cell '
+    'of a grid writes its boxes one by one, the surest meant to come first; '
+    "the number and the colour are the box's step within its cell.",
   )
 
 

@@ -126,9 +126,16 @@ def _frame(frame: Frame, shape: tuple[int, int]) -> dict[str, Any]:
 
 
 def _box(box: Box, shape: tuple[int, int]) -> dict[str, str]:
-  """Places a box, and its text above it or, at the upper edge, below."""
+  """Places a box and its text; what was found is named above the box.
+
+  What was to be found is named below it, as the two often coincide; a text that
+  would leave the picture goes to the other side.
+  """
   y0, x0, y1, x1 = box.corners
   size = shape[1] * _TEXT_SIZE
+  above = y0 > 1.5 * size
+  if box.kind in ('truth', 'ignored'):
+    above = y1 > shape[0] - 1.5 * size
   at_right = x0 > 0.75 * shape[1]
   return {
     'kind': box.kind,
@@ -138,7 +145,7 @@ def _box(box: Box, shape: tuple[int, int]) -> dict[str, str]:
     'height': _short(y1 - y0),
     'text': box.text,
     'text_x': _short(x1 if at_right else x0),
-    'text_y': _short(y0 - 0.3 * size if y0 > 1.5 * size else y1 + size),
+    'text_y': _short(y0 - 0.3 * size if above else y1 + size),
     'anchor': 'end' if at_right else 'start',
   }
 

@@ -180,7 +180,7 @@ class WriteTest(parameterized.TestCase):
       'Free-response ROC',
       'Training',
       'The order in which the LSTM wrote',
-      'writes up to 4 boxes',
+      'at most one slice of a case',
       'Detections by step',
       'Rezoom, the second look at each box, gained 0.029 of ap50 over the same'
       " model's first outputs (95 % interval 0.011 to 0.043 of the paired"

@@ -35,17 +35,22 @@ class ContextTest(absltest.TestCase):
         {
           'kind': 'truth', 'x': '30', 'y': '20', 'width': '10',
           'height': '5.5', 'text': 'class 2', 'text_x': '30',
-          'text_y': '18.8', 'anchor': 'start',
+          'text_y': '29.5', 'anchor': 'start',
         }
       ],
     )  # fmt: skip
 
-  def test_text_stays_in_the_picture(self):
-    box = _context(viewer.Box('truth', (1, 190, 9, 200), 'text'))
-    (box,) = box['frames'][0]['boxes']
+  def test_text_stays_in_the_picture_and_off_the_other_text(self):
+    def place(kind, *corners):
+      (box,) = _context(viewer.Box(kind, corners, 'x'))['frames'][0]['boxes']
+      return box['text_x'], box['text_y'], box['anchor']
+
     self.assertEqual(
-      (box['text_x'], box['text_y'], box['anchor']), ('200', '13', 'end')
+      place('detection', 20, 30, 30, 40), ('30', '18.8', 'start')
     )
+    self.assertEqual(place('detection', 1, 190, 9, 200), ('200', '13', 'end'))
+    self.assertEqual(place('truth', 1, 30, 9, 40), ('30', '13', 'start'))
+    self.assertEqual(place('truth', 80, 30, 98, 40), ('30', '78.8', 'start'))
 
   def test_says_in_words_what_a_frame_holds(self):
     scan = _context(
