@@ -61,8 +61,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _run(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
-  from medzoo.report import nodules as report
   from medzoo.train import build
+  from medzoo.train import evaluate
   from medzoo.train import predict
   from medzoo.train import run
 
@@ -72,6 +72,9 @@ def _run(argv: Sequence[str]) -> None:
   name = _default_name()
   workdir = pathlib.Path(_WORKDIR.value or f'runs/{name}')
   prepare = _prepare(config, build.ConfigError)
+  # Each protocol has a report of its own name.
+  evaluate.protocol(config)
+  report = build.module('report', config['evaluation']['protocol'])
   if _MODE.value == 'prepare':
     print(run.Data(config, prepare).summary())
   elif _MODE.value == 'train':

@@ -12,17 +12,6 @@ times are in experiments/README.md.
 
 import ml_collections
 
-VARIANTS = (
-  'phantom',
-  'lidc',
-  'luna16',
-  'series_csv',
-  'node21',
-  'smoke',
-  'smoke_luna16',
-  'smoke_series_csv',
-)
-
 # Intensity windows in HU: the lungs with all that is denser, and convnet3d's
 # own, an angiography window.
 _LUNG = dict(name='window', low=-1000.0, high=400.0)
@@ -33,23 +22,13 @@ _REQUIRED = '<required>'
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
   """Returns the config of a variant, `phantom` where none is named."""
-  makers = {
-    'phantom': _phantom,
-    'lidc': _lidc,
-    'luna16': _luna16,
-    'series_csv': _series_csv,
-    'node21': _node21,
-    'smoke': _smoke,
-    'smoke_luna16': _smoke_luna16,
-    'smoke_series_csv': _smoke_series_csv,
-  }
-  if variant and variant not in makers:
+  if variant and variant not in VARIANTS:
     raise ValueError(
       f'experiments/nodule3d.py has no variant {variant!r}; expected one of '
-      f'{", ".join(makers)}'
+      f'{", ".join(VARIANTS)}'
     )
   config = _published()
-  makers[variant or 'phantom'](config)
+  _MAKERS[variant or 'phantom'](config)
   config.variant = variant or 'phantom'
   return config
 
@@ -91,6 +70,7 @@ def _published() -> ml_collections.ConfigDict:
     reduction=_reduction(),
   )
   config.evaluation = dict(
+    protocol='nodules',
     predictor=dict(
       name='nodules',
       screening=_candidates(),
@@ -124,6 +104,7 @@ def _screening() -> dict:
       name='candidate_screening', num_classes=2, widths=(32, 32, 64, 250)
     ),
     data=dict(
+      feed='patches',
       shape=(15, 30, 30),
       margin=(4, 10, 10),
       shifted=4,
@@ -180,6 +161,7 @@ def _reduction() -> dict:
       regression_pool=(1, 1, 1),
     ),
     data=dict(
+      feed='patches',
       shape=(25, 60, 60),
       margin=(4, 16, 16),
       shifted=4,
@@ -252,7 +234,6 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   stages = config.stages
   stages.screening.task.extent = (18.75, 37.5, 37.5)
   stages.screening.model.widths = (12, 12, 24, 48)
-  stages.screening.data.random_per_scan = 60
   stages.screening.data.hard_per_scan = 40
   stages.screening.optimizer.learning_rate = 3e-3
   stages.screening.steps = 1400
@@ -404,3 +385,16 @@ def _node21(config: ml_collections.ConfigDict) -> None:
     stage.eval_every = steps // 4
     stage.checkpoint_every = steps // 4
     stage.select = None
+
+
+_MAKERS = {
+  'phantom': _phantom,
+  'lidc': _lidc,
+  'luna16': _luna16,
+  'series_csv': _series_csv,
+  'node21': _node21,
+  'smoke': _smoke,
+  'smoke_luna16': _smoke_luna16,
+  'smoke_series_csv': _smoke_series_csv,
+}
+VARIANTS = tuple(_MAKERS)

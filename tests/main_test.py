@@ -161,6 +161,7 @@ class SmokeTest(absltest.TestCase):
     results = self.results(self.whole)
     self.assertTrue(results['finished'])
     self.assertTrue(results['dataset']['synthetic'])
+    self.assertEqual((results['folds'], results['ablations']), ([], {}))
     names = ['cpm', 'cpm_nearest', 'recall', 'fps_per_scan']
     names += ['candidate_sensitivity', 'candidates_per_scan']
     names += [f'sensitivity_at_{x}' for x in '0.125 0.25 0.5 1 2 4 8'.split()]
@@ -272,11 +273,11 @@ class LayoutsTest(parameterized.TestCase):
   """Whole runs on raw scans as a user has them."""
 
   @parameterized.parameters(
-    ('luna16', 'luna16', 10, 3),
-    ('luna16_dicom', 'luna16', 6, 1),
-    ('series_csv', 'series_csv', 6, 1),
+    ('luna16', 'luna16', 10, 3, 3),
+    ('luna16_dicom', 'luna16', 6, 1, 0),
+    ('series_csv', 'series_csv', 6, 1, 0),
   )
-  def test_trains_and_scores(self, layout, variant, cases, scored):
+  def test_trains_and_scores(self, layout, variant, cases, scored, folds):
     folder = pathlib.Path(self.create_tempdir().full_path)
     made = subprocess.run(
       [
@@ -300,6 +301,17 @@ class LayoutsTest(parameterized.TestCase):
     self.assertTrue(results['finished'])
     self.assertFalse(results['dataset']['synthetic'])
     self.assertGreaterEqual(results['metrics']['cpm']['n'], scored)
+    self.assertEqual(
+      [fold['name'] for fold in results['folds']],
+      [f'fold_{k}' for k in range(folds)],
+    )
+    if folds:
+      examples = sum(fold['examples'] for fold in results['folds'])
+      self.assertEqual(examples, results['dataset']['examples'])
+    for fold in results['folds']:
+      self.assertIn('value', fold['cpm'])
+      for stage in ('screening', 'reduction'):
+        self.assertIn(fold[f'{stage}_best_step'], (3, 6))
     self.assertTrue((folder / 'run' / 'report.html').exists())
 
 

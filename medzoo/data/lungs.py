@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from medzoo import types
+from medzoo.data import volumes
 
 # Half way between lung or air and soft tissue.
 _TISSUE_HU = -500.0
@@ -122,6 +123,29 @@ def lung_mask(volume: types.Volume) -> np.ndarray:
   lungs = _lung_air(coarse, lungs & ~trachea, spacing)
   mask = _close(lungs, spacing) & solid & ~trachea
   return _enlarge(mask, volume.voxels.shape)
+
+
+def lung_mask_of_scan(volume: types.Volume) -> np.ndarray:
+  """Marks both lungs on the grid on which the scan was acquired.
+
+  Args:
+    volume: CT of any spacing, not windowed, Hounsfield units.
+
+  Returns:
+    (d, h, w) bool: `lung_mask` at 1 mm, of which each voxel takes the nearest.
+
+  Raises:
+    NoLungs: as `lung_mask` does.
+    ValueError: the spacing along z is not known.
+  """
+  mask = lung_mask(volumes.resample(volume))
+  nearest = [
+    np.minimum(np.rint(np.arange(n) * step).astype(int), size - 1)
+    for n, step, size in zip(
+      volume.voxels.shape, volume.spacing, mask.shape, strict=True
+    )
+  ]
+  return mask[np.ix_(*nearest)]
 
 
 def _thin_out(

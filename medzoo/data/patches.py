@@ -172,6 +172,7 @@ class PatchStore:
 
   Attributes:
     labels: (n,) int32 class ids, 0 for background.
+    positive: (n,) bool, whether it is a cube of a lesion.
     kinds: (n,) annotation, shifted, random or hard.
     groups: (n,) pseudonym of the patient.
   """
@@ -181,6 +182,7 @@ class PatchStore:
     self._cubes = np.load(self._directory / 'cubes.npy', mmap_mode='r')
     with np.load(self._directory / 'table.npz') as table:
       self.labels = table['labels']
+      self.positive = self.labels > 0
       self.kinds = table['kind']
       self.groups = table['group']
       self._offsets = table['offset']

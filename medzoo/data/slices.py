@@ -70,8 +70,8 @@ def prepare(
   square. Pixels are means of the voxels that they span.
 
   Args:
-    volume: (d, h, w) voxels as acquired; or 8-bit pictures (d, h, w) or
-      (d, h, w, 3), which are taken as they are and whole.
+    volume: (d, h, w) voxels as acquired; or 8-bit pictures (d, h, w), made
+      (d, h, w, 3), or in colour, which are taken as they are and whole.
     shape: (h, w) pixels of the pictures.
     pixel_mm: the finest pixel; of no account for pictures.
     window: intensity window, see `volumes.window`.
@@ -84,13 +84,15 @@ def prepare(
   if voxels.dtype == np.uint8:
     low, high = np.zeros(2), np.asarray(voxels.shape[1:3], float)
     finest = 0.0
+    if voxels.ndim == 3:
+      voxels = np.repeat(voxels[..., None], 3, axis=-1)
   else:
     low, high = _extent(volume, region)
     voxels = np.round(255 * volumes.window(voxels, window)).astype(np.uint8)
     finest = pixel_mm
   pixel = max(finest, *((high - low) * spacing / np.asarray(shape)))
   center, step = (low + high) / 2, pixel / spacing
-  return Stack(_resize(voxels, center, step, shape), tuple(center), tuple(step))
+  return Stack(resize(voxels, center, step, shape), tuple(center), tuple(step))
 
 
 def with_neighbours(
@@ -127,13 +129,23 @@ def _extent(volume: types.Volume, region: str) -> tuple[np.ndarray, np.ndarray]:
   return np.array(low, float), np.array(high, float)
 
 
-def _resize(
+def resize(
   voxels: np.ndarray,
   center: np.ndarray,
   step: np.ndarray,
   shape: Sequence[int],
 ) -> np.ndarray:
-  """Cuts and scales slices; a pixel is a mean of the voxels under it."""
+  """Cuts pictures out of pictures and scales them.
+
+  Args:
+    voxels: (n, h, w) or (n, h, w, 3) uint8.
+    center: (y, x) of the new pictures' middle in the old ones.
+    step: (y, x) old pixels that a new one spans; it is a mean of these.
+    shape: (h, w) of the new pictures.
+
+  Returns:
+    uint8 of that shape; what lies outside the old pictures is 0.
+  """
   half = np.asarray(shape) / 2 * step
   low, high = center - half, center + half
   # Pillow wants a box within the image.

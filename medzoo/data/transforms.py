@@ -98,8 +98,10 @@ class RandomIntensity(grain.transforms.RandomMap):
 
 
 @dataclasses.dataclass(frozen=True)
-class CenterCrop(grain.transforms.Map):
-  """Cuts the middle out of a cube; what is that size already stays.
+class ToPatch(grain.transforms.Map):
+  """Gives a cube the size, the types and the channel axis that models expect.
+
+  The middle is cut out; what is that size already stays.
 
   Attributes:
     shape: (D, H, W) of the result; the cube must exceed it by an even number
@@ -109,7 +111,7 @@ class CenterCrop(grain.transforms.Map):
   shape: tuple[int, int, int]
 
   def map(self, element: Example) -> dict[str, np.ndarray]:
-    """Returns the example with a smaller image, float32."""
+    """Returns image (D, H, W, 1), label, offset (3,) and diameter."""
     image = element['image']
     extra = np.array(image.shape) - self.shape
     if (extra < 0).any() or (extra % 2).any():
@@ -120,7 +122,12 @@ class CenterCrop(grain.transforms.Map):
     crop = tuple(
       slice(e // 2, e // 2 + n) for e, n in zip(extra, self.shape, strict=True)
     )
-    return {**element, 'image': image[crop].astype(np.float32)}
+    return {
+      'image': image[crop].astype(np.float32)[..., None],
+      'label': np.int32(element['label']),
+      'offset': np.asarray(element['offset'], np.float32),
+      'diameter': np.float32(element['diameter']),
+    }
 
 
 def _sample(

@@ -105,31 +105,41 @@ def read(series: Series, *, repair: Sequence[str] = ()) -> types.Volume:
   for name in repair:
     if name not in _ON_REQUEST:
       raise ValueError(f'no repair {name!r} on request, but {_ON_REQUEST}')
-  slices, repairs = dicom_series.without_localizers(series)
-  dicom_series.check_syntax(slices)
-  pile = dicom_geometry.stack(slices)
-  _check_format(slices)
-  pile, late = _without_duplicates(pile, repairs)
-  regular = _regular(pile, series.single, repair)
-  if late is not None:
-    raise late
+  pile, regular, repairs = _arrange(series, repair)
   voxels = _fill([place[0] for place in pile.places], repairs)
-  origin, step = pile.positions[0], None
+  volume = _on_grid(series, pile, voxels)
   if not regular:
     air = dicom_pixels.AIR if series.modality == 'CT' else None
     voxels, step, origin = dicom_resample.resample(voxels, pile, air=air)
     repairs.add('resampled')
-  elif len(voxels) > 1:
-    step = float(pile.heights[-1]) / (len(voxels) - 1)
-  return types.Volume(
-    voxels=voxels,
-    spacing=(step, *pile.spacing),
-    origin=tuple(origin.tolist()),
-    direction=pile.direction,
-    modality=series.modality,
-    series_uid=series.uid,
-    repairs=tuple(name for name in REPAIRS if name in repairs),
+    volume = dataclasses.replace(
+      volume,
+      voxels=voxels,
+      spacing=(step, *pile.spacing),
+      origin=tuple(origin.tolist()),
+    )
+  return dataclasses.replace(
+    volume, repairs=tuple(name for name in REPAIRS if name in repairs)
   )
+
+
+def grid(series: Series) -> types.Volume:
+  """Returns the grid that `read` would fill, from the headers alone.
+
+  Args:
+    series: one that `find_series` or `choose` returned.
+
+  Returns:
+    the volume without intensities: there is no memory behind its voxels. It
+    names no repairs, as some show in the pixels only.
+
+  Raises:
+    Refused: as `read` does, but for pixel data that do not decode.
+  """
+  pile, _, _ = _arrange(series, ())
+  first = pile.places[0][0].file
+  shape = (len(pile.places), first.rows, first.columns)
+  return _on_grid(series, pile, np.broadcast_to(np.int16(0), shape))
 
 
 def slice_index(series: Series) -> dict[str, int]:
@@ -155,6 +165,44 @@ def slice_index(series: Series) -> dict[str, int]:
     for plane in place
     if plane.file.frames == 1
   }
+
+
+def _arrange(
+  series: Series, repair: Sequence[str]
+) -> tuple[dicom_geometry.Stack, bool, set[str]]:
+  """Stacks the slices to be read; says whether regularly, and what was mended.
+
+  Pixels are looked at only where two slices lie at one place.
+  """
+  slices, repairs = dicom_series.without_localizers(series)
+  dicom_series.check_syntax(slices)
+  pile = dicom_geometry.stack(slices)
+  _check_format(slices)
+  pile, late = _without_duplicates(pile, repairs)
+  regular = _regular(pile, series.single, repair)
+  if late is not None:
+    raise late
+  for (plane,) in pile.places:
+    problem = dicom_pixels.short(plane.file)
+    if problem:
+      raise Refused('truncated_pixels', problem)
+  return pile, regular, repairs
+
+
+def _on_grid(
+  series: Series, pile: dicom_geometry.Stack, voxels: np.ndarray
+) -> types.Volume:
+  step = None
+  if len(voxels) > 1:
+    step = float(pile.heights[-1]) / (len(voxels) - 1)
+  return types.Volume(
+    voxels=voxels,
+    spacing=(step, *pile.spacing),
+    origin=tuple(pile.positions[0].tolist()),
+    direction=pile.direction,
+    modality=series.modality,
+    series_uid=series.uid,
+  )
 
 
 def _check_format(slices: Sequence[dicom_types.Slice]) -> None:
@@ -239,10 +287,6 @@ def _planes(
 
 def _fill(slices: list[dicom_types.Slice], repairs: set[str]) -> np.ndarray:
   """Reads the slices into one array, (n, h, w) int16 or float32."""
-  for plane in slices:
-    problem = dicom_pixels.short(plane.file)
-    if problem:
-      raise Refused('truncated_pixels', problem)
   voxels = None
   limits = np.iinfo(np.int16)
   for i, values, padded in _planes(slices):

@@ -43,9 +43,12 @@ _MACROS = """
   PlanePositionSequence PlaneOrientationSequence PixelMeasuresSequence
   PixelValueTransformationSequence
 """
+# What made the image; read by itself, as nothing else depends on it.
+_SCANNER = ('Manufacturer', 'ManufacturerModelName', 'SliceThickness')
 _HEADER = [datadict.tag_for_keyword(name) for name in _NAMES.split()]
 _TAGS = {
-  name: datadict.tag_for_keyword(name) for name in (_NAMES + _MACROS).split()
+  name: datadict.tag_for_keyword(name)
+  for name in (*_NAMES.split(), *_MACROS.split(), *_SCANNER)
 }
 
 # Objects that travel with scans, may even hold pixels, and are no pictures.
@@ -122,6 +125,24 @@ def read_header(path: str) -> tuple[str, list[dicom_types.Slice]]:
     raise
   except Exception:  # a hostile file can break any parser anyhow
     return 'unreadable' if head[128:132] == b'DICM' else 'not_dicom', []
+
+
+def read_scanner(path: str) -> dict[str, str]:
+  """Reads what an image's header says of the scanner, which names nobody.
+
+  Args:
+    path: a DICOM image that `read_header` has accepted.
+
+  Returns:
+    Manufacturer, ManufacturerModelName and SliceThickness (mm) as written,
+    '' where missing.
+  """
+  tags = [_TAGS[name] for name in _SCANNER]
+  with quiet(), open_dataset(path) as stream:
+    header = pydicom.dcmread(
+      stream, stop_before_pixels=True, force=True, specific_tags=tags
+    )
+    return {name: _text(header, name) for name in _SCANNER}
 
 
 def _may_be_dicom(head: bytes) -> bool:

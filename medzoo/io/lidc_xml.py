@@ -13,6 +13,7 @@ sites and comments stay in the file.
 import argparse
 import collections
 import gzip
+import hashlib
 import lzma
 import pathlib
 import sys
@@ -131,40 +132,50 @@ def _parse_or_none(
     return None
 
 
-def read_all(path: pathlib.Path) -> dict[str, lidc_types.Document]:
-  """Reads every LIDC message in a place, to be joined with images by series.
+def read_each(path: pathlib.Path) -> Iterator[lidc_types.Document]:
+  """Reads every LIDC message in a place once, holding one at a time.
 
-  Some series of LIDC-IDRI have their message several times; one is kept.
+  Some series of LIDC-IDRI have their message several times; the first stands
+  for all.
 
   Args:
     path: as of `find`.
 
-  Returns:
-    SeriesInstanceUID -> message.
+  Yields:
+    The messages, each on another series.
 
   Raises:
     Refused: as of `find`, or two messages on a series do not say the same.
   """
-  found: dict[str, tuple[str, lidc_types.Document]] = {}
+  known: dict[str, tuple[str, bytes]] = {}
   for name, document in find(path):
     if document is None:
       continue
-    first, known = found.setdefault(document.series_uid, (name, document))
-    if known is not document and _content(known) != _content(document):
+    digest = _digest(document)
+    if document.series_uid not in known:
+      known[document.series_uid] = (name, digest)
+      yield document
+      continue
+    first, expected = known[document.series_uid]
+    if digest != expected:
       raise Refused(
         f'{name}: found other marks on the series that {first} is on too,'
         ' expected the same'
       )
-  return {uid: document for uid, (_, document) in found.items()}
 
 
-def _content(document: lidc_types.Document) -> list:
-  """What a message says, as something that can be compared."""
+def read_all(path: pathlib.Path) -> dict[str, lidc_types.Document]:
+  """Returns what `read_each` yields by SeriesInstanceUID, to be joined."""
+  return {document.series_uid: document for document in read_each(path)}
+
+
+def _digest(document: lidc_types.Document) -> bytes:
+  """Stands for what a message says about its series."""
 
   def outline(contour: lidc_types.Contour) -> tuple:
     return contour.sop_uid, contour.inclusion, contour.points.tolist()
 
-  return [
+  content = [
     [
       (nodule.characteristics, [outline(x) for x in nodule.contours])
       for nodule in (*session.nodules, *session.small_nodules)
@@ -172,6 +183,7 @@ def _content(document: lidc_types.Document) -> list:
     + [outline(x) for x in session.non_nodules]
     for session in document.sessions
   ]
+  return hashlib.sha256(repr(content).encode()).digest()
 
 
 def _count(path: pathlib.Path) -> collections.Counter:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from medzoo.metrics import bootstrap
 from medzoo.metrics import box_matches
@@ -49,6 +50,31 @@ def curve(matches: box_matches.Matches) -> Curve:
   with np.errstate(divide='ignore', invalid='ignore'):
     precision, recall = hits / (hits + false), hits / truths
   return Curve(scores[ends], precision, recall, false / matches.num_images)
+
+
+def exact_area(points: Curve) -> float:
+  """Computes the area under precision, made to fall, over recall.
+
+  All of it rather than its mean at 101 recalls, and of all classes together,
+  so it is near what `average_precision` gives and not equal to it.
+  """
+  precision = np.nan_to_num(points.precision)
+  falling = np.maximum.accumulate(precision[::-1])[::-1]
+  return float((falling * np.diff(points.recall, prepend=0)).sum())
+
+
+def thinned(points: Curve, most: int) -> Curve:
+  """Keeps up to `most` points, evenly along the line that they draw."""
+  last = len(points.thresholds) - 1
+  if last < most:
+    return points
+  drawn = np.nan_to_num([points.precision, points.recall])
+  length = np.append(0, np.cumsum(np.hypot(*np.diff(drawn))))
+  even = np.linspace(0, length[-1], most - 1)
+  kept = np.unique(np.append(np.searchsorted(length, even), last))
+  return Curve(
+    *(getattr(points, f.name)[kept] for f in dataclasses.fields(points))
+  )
 
 
 def count(matches: box_matches.Matches, threshold: float) -> np.ndarray:
@@ -108,10 +134,12 @@ def resampled(
   for label, truths in matches.truths.items():
     mine = np.flatnonzero((matches.labels == label) & ~matches.ignored)
     mine = mine[np.argsort(-matches.scores[mine], kind='stable')]
+    hit, false = _weigh_hits(
+      matches.hit[mine], matches.image[mine], image_weights
+    )
     num_truths = image_weights @ truths
     for row in np.flatnonzero(num_truths):
-      weights = image_weights[row, matches.image[mine]]
-      total[row] += _area(matches.hit[mine], weights, num_truths[row])
+      total[row] += _area(hit[row], false[row], num_truths[row])
     classes += num_truths > 0
   return np.where(classes > 0, total / np.maximum(classes, 1), np.nan)
 
@@ -176,10 +204,35 @@ def metrics(
   }
 
 
-def _area(hit: np.ndarray, weights: np.ndarray, num_truths: int) -> float:
+def _weigh_hits(
+  hit: np.ndarray, image: np.ndarray, image_weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Counts hits and false positives of each resample up to each hit.
+
+  Precision rises nowhere else, so that nothing beside the hits matters.
+
+  Args:
+    hit: (n,) whether a detection is a hit or false, by falling score.
+    image: (n,) its image.
+    image_weights: (r, images), as `resampled` takes them.
+
+  Returns:
+    (r, hits) how many hits there are up to each, and as many false positives.
+  """
+  number = np.cumsum(hit)
+  kept = ~hit & (number < hit.sum())
+  # Of each image, the false positives between a hit and the one before.
+  between = scipy.sparse.coo_array(
+    (np.ones(kept.sum(), int), (number[kept], image[kept])),
+    shape=(hit.sum(), image_weights.shape[1]),
+  ).tocsr()
+  hits = np.cumsum(image_weights[:, image[hit]], axis=1)
+  return hits, np.cumsum(between @ image_weights.T, axis=0).T
+
+
+def _area(hits: np.ndarray, false: np.ndarray, num_truths: int) -> float:
   """Mean of one class's falling precision at the 101 recalls."""
-  hits = np.cumsum(weights * hit)
-  precision = hits / (np.cumsum(weights) + np.spacing(1))
+  precision = hits / (hits + false + np.spacing(1))
   falling = np.maximum.accumulate(precision[::-1])[::-1]
   at = np.searchsorted(hits / num_truths, _RECALLS, side='left')
   return np.append(falling, 0)[at].mean()

@@ -107,9 +107,7 @@ def match(
     ValueError: no image, unequal numbers of images or of rows, or a number
       that is not finite.
   """
-  return _match(
-    detections, truths, _greedy, min(iou, 1 - 1e-10), max_detections
-  )
+  return _match(detections, truths, _greedy, iou, max_detections)
 
 
 def match_bipartite(
@@ -197,12 +195,15 @@ def _bipartite(
 ) -> tuple[np.ndarray, np.ndarray]:
   """TensorBox's rule on (n, m) overlaps: (n,) hit and (n,) ignored."""
   del overlaps, crowd
-  graph = scipy.sparse.csr_array(enough[:, ~ignored])
+  # A box that finds nothing lets no matching grow.
+  able = np.flatnonzero(enough[:, ~ignored].any(axis=1))
+  graph = scipy.sparse.csr_array(enough[np.ix_(able, ~ignored)])
   sizes = [0]
-  for i in range(1, len(enough) + 1):
+  for i in range(1, len(able) + 1):
     partner = scipy.sparse.csgraph.maximum_bipartite_matching(graph[:i])
     sizes.append(int((partner >= 0).sum()))
-  hit = np.diff(sizes) > 0
+  hit = np.zeros(len(enough), bool)
+  hit[able] = np.diff(sizes) > 0
   return hit, ~hit & enough[:, ignored].any(axis=1)
 
 

@@ -37,6 +37,28 @@ class Scan:
   scores: np.ndarray
 
 
+def bound(
+  slices: np.ndarray, corners: np.ndarray, lesions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Bounds the boxes that each lesion has on slices.
+
+  Args:
+    slices: (n,) index of each box's slice.
+    corners: (n, 4) y0, x0, y1, x1.
+    lesions: (n,) number of the lesion that each is of, below 0 for none.
+
+  Returns:
+    (k,) the lesions that there are, rising, and (k, 6) a box of each.
+  """
+  kept = lesions >= 0
+  numbers, of = np.unique(lesions[kept], return_inverse=True)
+  z, corners = slices[kept, None], corners[kept]
+  low, high = np.full((2, len(numbers), 3), np.inf)
+  np.minimum.at(low, of, np.hstack([z, corners[:, :2]]))
+  np.minimum.at(high, of, -np.hstack([z + 1, corners[:, 2:]]))
+  return numbers, np.hstack([low, -high])
+
+
 def merge(truths: np.ndarray) -> np.ndarray:
   """Merges the boxes of one lesion, greedily and in one pass.
 

@@ -14,6 +14,8 @@ stages keep an incomplete last window. Without the auxiliary classifiers.
   maps = model.apply(variables, images, train=False)
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -98,18 +100,27 @@ class InceptionV1(nn.Module):
       raise ValueError(
         f'last: found {self.last!r}, expected one of {", ".join(_BLOCKS)}'
       )
-    x = self._conv(x, 64, 7, 'conv1', train, stride=2)
-    maps = {'conv1': x}
-    x = self._conv(_pool(x, 3), 64, 1, 'conv2', train)
-    x = maps['conv3'] = self._conv(x, 192, 3, 'conv3', train)
+    layer = functools.partial(
+      blocks.ConvNorm2D,
+      epsilon=_EPSILON,
+      momentum=self.momentum,
+      dtype=self.dtype,
+    )
+
+    def conv(x: Array, features: int, *sizes: int, name: str) -> Array:
+      features = self._scale(features)
+      return nn.relu(layer(features, *sizes, name=name)(x, train=train))
+
+    maps = {'conv1': conv(x, 64, 7, 2, name='conv1')}
+    x = conv(_pool(maps['conv1'], 3), 64, 1, name='conv2')
+    x = maps['conv3'] = conv(x, 192, 3, name='conv3')
     x = _pool(x, 3)
     for block, channels in _BLOCKS.items():
       if block in _POOLS:
         x = _pool(x, _POOLS[block])
       x = Inception(
         tuple(self._scale(n) for n in channels),
-        self.momentum,
-        self.dtype,
+        layer,
         name=f'inception{block}',
       )(x, train=train)
       maps[f'inception{block}'] = x
@@ -123,28 +134,6 @@ class InceptionV1(nn.Module):
       )(x)
     return {name: y.astype(jnp.float32) for name, y in maps.items()}
 
-  def _conv(
-    self,
-    x: Array,
-    features: int,
-    kernel_size: int,
-    name: str,
-    train: bool,
-    stride: int = 1,
-  ) -> Array:
-    """A convolution of the stem."""
-    return nn.relu(
-      blocks.ConvNorm2D(
-        self._scale(features),
-        kernel_size,
-        stride,
-        epsilon=_EPSILON,
-        momentum=self.momentum,
-        dtype=self.dtype,
-        name=name,
-      )(x, train=train)
-    )
-
   def _scale(self, channels: int) -> int:
     return max(1, round(self.width * channels))
 
@@ -154,13 +143,11 @@ class Inception(nn.Module):
 
   Attributes:
     channels: of 1x1; 3x3's reduction, 3x3; "5x5"'s reduction, "5x5"; pool's.
-    momentum: of batch normalisation's running averages.
-    dtype: the type computed in.
+    layer: makes a convolution with its normalisation.
   """
 
   channels: tuple[int, ...]
-  momentum: float = 0.9
-  dtype: Any = jnp.float32
+  layer: Callable[..., nn.Module]
 
   @nn.compact
   def __call__(
@@ -168,17 +155,9 @@ class Inception(nn.Module):
   ) -> Float[Array, 'b h w o']:
     """Returns the branches' channels, in their order."""
 
-    def conv(x: Array, layer: int, kernel_size: int, name: str) -> Array:
-      return nn.relu(
-        blocks.ConvNorm2D(
-          self.channels[layer],
-          kernel_size,
-          epsilon=_EPSILON,
-          momentum=self.momentum,
-          dtype=self.dtype,
-          name=name,
-        )(x, train=train)
-      )
+    def conv(x: Array, i: int, kernel_size: int, name: str) -> Array:
+      layer = self.layer(self.channels[i], kernel_size, name=name)
+      return nn.relu(layer(x, train=train))
 
     pooled = blocks.max_pool_2d(x, 3, 1, (1, 1))
     branches = (

@@ -8,12 +8,16 @@ dropped; all else is new. So boxes of one cell, whose LSTM knew what it had
 written, do not suppress each other as in greedy non-maximum suppression.
 """
 
+from collections.abc import Mapping
+
+import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from medzoo.ops import boxes as box_ops
+from medzoo.ops import cells as cell_ops
 
 # (above, up to): a band adds boxes surer than the first; those surer than the
 # second had their turn. The last but one is TensorBox's own.
@@ -35,6 +39,62 @@ BANDS = (
 _SAME = 0.7
 # Dearer than five real pairs can differ, yet few enough digits for float32.
 _NO_PAIR = 2e4
+
+
+def select(
+  outputs: Mapping[str, Float[Array, 'b gh gw t _']],
+  image_shape: tuple[int, int],
+  *,
+  second_look: bool = True,
+  max_boxes: int,
+  min_iou: float,
+) -> dict[str, Array]:
+  """Turns what the cells of images wrote into one set of boxes an image.
+
+  Args:
+    outputs: of `models.cnn_lstm`.
+    image_shape: (h, w) pixels that the cells' grid covers.
+    second_look: whether to read the second look's judgement and corrections,
+      where there are any, or what was written first.
+    max_boxes: the surest boxes of an image that are stitched.
+    min_iou: above this two boxes overlap in the stitching.
+
+  Returns:
+    The surest boxes of each image by falling score: `boxes` (b, k, 4) corners
+    (y0, x0, y1, x1) in pixels, not clipped to the image; `scores` (b, k) in
+    [0, 1]; `labels` (b, k), 1 and up; `steps` (b, k), which of its cell's
+    boxes each was, from 0; `accepted` and `suppressed` (b, k), see `stitch`.
+    Results are the accepted; the suppressed are there to be drawn; boxes that
+    are neither score nothing.
+  """
+  relative, logits = outputs['boxes'], outputs['logits']
+  if second_look and 'rezoom_logits' in outputs:
+    relative, logits = relative + outputs['deltas'], outputs['rezoom_logits']
+  _, gh, gw, steps, _ = relative.shape
+  stride = image_shape[0] / gh, image_shape[1] / gw
+  middle = cell_ops.centers((gh, gw), stride)[:, :, None]
+  odds = jax.nn.softmax(logits, -1)[..., 1:]
+
+  def select_one(relative: Array, odds: Array) -> dict[str, Array]:
+    boxes = cell_ops.decode(relative, middle).reshape(-1, 4)
+    odds = odds.reshape(len(boxes), -1)
+    count = min(max_boxes, len(boxes))
+    scores, chosen = lax.top_k(odds.max(-1), count)
+    boxes = boxes[chosen]
+    valid = box_ops.size(boxes) > 0
+    accepted, suppressed = stitch(
+      boxes, scores, chosen // steps, valid, steps=steps, min_iou=min_iou
+    )
+    return {
+      'boxes': boxes,
+      'scores': scores,
+      'labels': odds.argmax(-1)[chosen] + 1,
+      'steps': chosen % steps,
+      'accepted': accepted,
+      'suppressed': suppressed,
+    }
+
+  return jax.vmap(select_one)(relative, odds)
 
 
 def stitch(

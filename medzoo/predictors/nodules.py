@@ -1,8 +1,8 @@
 """The two-stage detector on a whole scan: screening, then reduction.
 
 Every candidate of the screening network is cut out, classified by the
-false-positive reduction network, moved and sized by its regression branch,
-and classified once more where it was moved to.
+false-positive reduction network, and moved and sized by its regression branch
+where it has one. With several passes that is done again where it was moved to.
 """
 
 import functools

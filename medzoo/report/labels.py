@@ -55,6 +55,33 @@ _LABELS = {
     'Share of the lesions with a detection no farther away than their own'
     ' diameter, at the threshold chosen on the validation split.',
   ),
+  'ap50': Label(
+    'AP50',
+    'Average precision of the boxes on all slices, by the rules of COCO; a box'
+    ' is right where its intersection over union with a true one is 0.5 or'
+    ' more.',
+  ),
+  'precision': Label(
+    'Precision at the threshold',
+    'Share of the boxes that are right, at the threshold of the best F1 on the'
+    ' validation split.',
+  ),
+  'accuracy': Label(
+    'Accuracy of slices',
+    'Share of the slices rightly called to hold a finding or none. Most hold'
+    ' none, so that finding nothing ever is called accurate too.',
+  ),
+  'froc_mean': Label(
+    'Mean FROC of lesions',
+    'Mean of the sensitivities at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false'
+    ' positives per scan of boxes linked to lesions, by the official LUNA16'
+    ' rules.',
+  ),
+  'froc_mean_boxes': Label(
+    'Mean FROC of lesion boxes',
+    'The same by the rule of lidc_nodule_detection: a lesion is found by one'
+    ' that shares slices and more than half of the smaller area.',
+  ),
   'fps_per_scan': Label(
     'False positives per scan',
     'Detections in a scan that are near no lesion, at the same threshold.',

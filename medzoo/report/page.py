@@ -257,7 +257,7 @@ def _tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
       tables.append(
         {
           'title': title,
-          'columns': [labels.plain(_unitless(name)) for name in names],
+          'columns': [labels.of(_unitless(name)).name for name in names],
           'rows': [
             [_shown(name, row.get(name)) for name in names] for row in rows
           ],

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medzoo import tasks
 from medzoo.losses import classification
 from medzoo.losses import hybrid
 from medzoo.metrics import classification as classification_metrics
@@ -54,11 +55,7 @@ class PatchDetection:
 
   def init(self, key: jax.Array, batch: Batch) -> Variables:
     """Returns fresh parameters and batch statistics."""
-    shape = (1, *batch['image'].shape[1:])
-    # Lazily: nothing of the network but its variables is computed or compiled.
-    return self.model.lazy_init(
-      key, jax.ShapeDtypeStruct(shape, jnp.float32), train=False
-    )
+    return tasks.init(self.model, key, batch)
 
   def loss(
     self, variables: Variables, batch: Batch, key: jax.Array, *, train: bool

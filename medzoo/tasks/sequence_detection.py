@@ -9,12 +9,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from medzoo import tasks
 from medzoo.losses import sequence
-from medzoo.ops import boxes as box_ops
-from medzoo.ops import cells
+from medzoo.metrics import average_precision
+from medzoo.metrics import box_matches
 from medzoo.ops import stitching
 
 Batch = dict[str, Any]
@@ -61,11 +61,7 @@ class SequenceDetection:
 
   def init(self, key: jax.Array, batch: Batch) -> Variables:
     """Returns fresh parameters and batch statistics."""
-    shape = (1, *batch['image'].shape[1:])
-    # Lazily: nothing of the network but its variables is computed or compiled.
-    return self.model.lazy_init(
-      key, jax.ShapeDtypeStruct(shape, jnp.float32), train=False
-    )
+    return tasks.init(self.model, key, batch)
 
   def loss(
     self, variables: Variables, batch: Batch, key: jax.Array, *, train: bool
@@ -93,48 +89,14 @@ class SequenceDetection:
     return total, (terms, state)
 
   def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-    """Returns the `max_boxes` surest boxes of each image by falling score.
-
-    Returns:
-      `boxes` (b, k, 4) corners (y0, x0, y1, x1) in pixels, not clipped to the
-      image; `scores` (b, k) in [0, 1]; `labels` (b, k), 1 and up; `accepted`
-      and `suppressed` (b, k), what stitching said. Results are the accepted;
-      the suppressed are there to be drawn; boxes that are neither score
-      nothing.
-    """
+    """Returns the boxes of each image: what `ops.stitching.select` does."""
     outputs = self.model.apply(variables, batch['image'], train=False)
-    image_shape = batch['image'].shape[1:3]
-    return jax.vmap(lambda outputs: self._stitch(outputs, image_shape))(outputs)
-
-  def _stitch(
-    self, outputs: dict[str, jax.Array], image_shape: tuple[int, int]
-  ) -> dict[str, jax.Array]:
-    """Decodes and stitches one image's outputs."""
-    gh, gw, steps, _ = outputs['boxes'].shape
-    middle = cells.centers((gh, gw), (image_shape[0] / gh, image_shape[1] / gw))
-    relative, logits = outputs['boxes'], outputs['logits']
-    if 'rezoom_logits' in outputs:
-      relative, logits = relative + outputs['deltas'], outputs['rezoom_logits']
-    boxes = cells.decode(relative, middle[:, :, None]).reshape(-1, 4)
-    odds = jax.nn.softmax(logits, -1)[..., 1:].reshape(len(boxes), -1)
-    scores, chosen = jax.lax.top_k(
-      odds.max(-1), min(self.max_boxes, len(boxes))
-    )
-    accepted, suppressed = stitching.stitch(
-      boxes[chosen],
-      scores,
-      chosen // steps,
-      box_ops.size(boxes[chosen]) > 0,
-      steps=steps,
+    return stitching.select(
+      outputs,
+      batch['image'].shape[1:3],
+      max_boxes=self.max_boxes,
       min_iou=self.stitch_iou,
     )
-    return {
-      'boxes': boxes[chosen],
-      'scores': scores,
-      'labels': odds.argmax(-1)[chosen] + 1,
-      'accepted': accepted,
-      'suppressed': suppressed,
-    }
 
   def evaluator(self) -> 'Evaluator':
     """Returns a fresh evaluator for one pass over the validation batches."""
@@ -145,23 +107,26 @@ class Evaluator:
   """Collects accepted boxes on validation images and scores them at the end."""
 
   def __init__(self):
-    self._images: list[dict[str, np.ndarray]] = []
+    self._found: list[box_matches.Detections] = []
+    self._there: list[box_matches.Truths] = []
 
   def update(self, batch: Batch, predictions: dict[str, np.ndarray]) -> None:
     """Adds one batch; images that are not valid are left out."""
+    nothing = np.zeros((len(batch['boxes']), 0, 4))
     for i in np.flatnonzero(np.asarray(batch['valid'])):
       kept = np.asarray(predictions['accepted'][i])
-      image = {
-        name: np.asarray(predictions[name][i])[kept]
-        for name in ('boxes', 'scores', 'labels')
-      }
+      names = ('boxes', 'scores', 'labels')
+      found = [np.asarray(predictions[name][i])[kept] for name in names]
       there = np.asarray(batch['labels'][i]) > 0
-      image['truth'] = np.asarray(batch['boxes'][i])[there]
-      image['truth_labels'] = np.asarray(batch['labels'][i])[there]
-      image['ignored'] = np.asarray(
-        batch['ignored'][i] if 'ignored' in batch else np.zeros((0, 4))
+      self._found.append(box_matches.Detections(*found))
+      self._there.append(
+        _truths(
+          np.asarray(batch['boxes'][i])[there],
+          np.asarray(batch['labels'][i])[there],
+          np.asarray(batch.get('ignored', nothing)[i]),
+          self._found[-1].labels,
+        )
       )
-      self._images.append(image)
 
   def compute(self) -> dict[str, float]:
     """Returns `ap50`, NaN where no image holds a truth.
@@ -170,32 +135,31 @@ class Evaluator:
     classes together but hits only within a class. An unmatched box on an
     ignored finding (IoU >= .5) is left out.
     """
-    marks = [mark for image in self._images for mark in _marks(image)]
-    total = sum(len(image['truth']) for image in self._images)
-    if not total:
+    if all(there.ignored.all() for there in self._there):
       return {'ap50': float('nan')}
-    marks.sort(key=lambda mark: -mark[0])
-    hits = np.cumsum([hit for _, hit in marks])
-    precision = hits / np.arange(1, len(hits) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    gained = np.diff(hits / total, prepend=0)
-    return {'ap50': float((envelope * gained).sum())}
+    matches = box_matches.match(self._found, self._there)
+    points = average_precision.curve(matches)
+    return {'ap50': average_precision.exact_area(points)}
 
 
-def _marks(image: dict[str, np.ndarray]) -> list[tuple[float, bool]]:
-  """Returns score and hit of an image's boxes, the surest taking first."""
-  iou = box_ops.iou(image['boxes'], image['truth'])
-  iou *= image['labels'][:, None] == image['truth_labels']
-  excused = (box_ops.iou(image['boxes'], image['ignored']) >= 0.5).any(-1)
-  marks = []
-  for i in np.argsort(-image['scores'], kind='stable'):
-    best = iou[i].argmax() if iou.size else 0
-    hit = bool(iou.size and iou[i, best] >= 0.5)
-    if hit:
-      iou[:, best] = 0
-    if hit or not excused[i]:
-      marks.append((float(image['scores'][i]), hit))
-  return marks
+def _truths(
+  boxes: np.ndarray,
+  labels: np.ndarray,
+  ignored: np.ndarray,
+  found_labels: np.ndarray,
+) -> box_matches.Truths:
+  """Joins the truths of an image and what is ignored there.
+
+  A truth is of one class and takes one box, but a finding that is ignored is
+  of any class and excuses any number of boxes: there is one of it a box.
+  """
+  copies = np.repeat(ignored, len(found_labels), axis=0)
+  return box_matches.Truths(
+    boxes=np.concatenate([boxes, copies]),
+    labels=np.concatenate([labels, np.tile(found_labels, len(ignored))]),
+    ignored=np.arange(len(labels) + len(copies)) >= len(labels),
+    crowd=np.zeros(len(labels) + len(copies), bool),
+  )
 
 
 Task = SequenceDetection

@@ -1,73 +1,43 @@
-"""Scores whole scans by the LUNA16 protocol, a baseline beside the model.
+"""Scores finished runs on whole cases, baselines and ablations beside them.
 
-Predictions and truth are written as LUNA16's own CSV files first, so that
-anyone can score them again with another program.
+What is predicted on which split, tuned on which and compared with what is the
+same for all experiments and stands here. What counts as found is the
+protocol's, see `train.protocols`.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medzoo import types
-from medzoo.data import sources
-from medzoo.io import tables
-from medzoo.metrics import froc
-from medzoo.metrics import lesions
-from medzoo.metrics import luna16
 from medzoo.train import build
 from medzoo.train import mapping
 from medzoo.train import stages
 
-Marks = dict[str, np.ndarray]
+Outputs = dict[str, mapping.Output]
 
 
 @dataclasses.dataclass(frozen=True)
-class Truth:
-  """What there is to find in a list of scans.
+class _System:
+  """What is compared with the model.
 
   Attributes:
-    annotations: case key -> (n, 4) world x, y, z and diameter in mm.
-    excluded: the same of findings that are neither hit nor false positive.
-    groups: case key -> patient pseudonym.
+    kind: where its metrics go in the results, 'baselines' or 'ablations'.
+    name: its own.
+    validated: its outputs on the validation cases; None where it is scored
+      without an operating threshold.
+    tested: its outputs on the test cases.
   """
 
-  annotations: Marks
-  excluded: Marks
-  groups: dict[str, str]
-
-  @property
-  def keys(self) -> list[str]:
-    """The scans, with and without lesions."""
-    return list(self.groups)
-
-
-def read_truth(cases: sources.Cases) -> Truth:
-  """Gathers the findings of cases."""
-  annotations, excluded = {}, {}
-  for key, (found, left_out) in zip(cases.keys, cases.findings, strict=True):
-    annotations[key] = tables.from_findings(found)
-    excluded[key] = tables.from_findings(left_out)
-  return Truth(
-    annotations, excluded, dict(zip(cases.keys, cases.groups, strict=True))
-  )
-
-
-def merge(truths: Sequence[Truth]) -> Truth:
-  """Joins the truths of several folds."""
-  return Truth(
-    *(
-      {key: value for truth in truths for key, value in part(truth).items()}
-      for part in (
-        lambda truth: truth.annotations,
-        lambda truth: truth.excluded,
-        lambda truth: truth.groups,
-      )
-    )
-  )
+  kind: str
+  name: str
+  validated: Outputs | None
+  tested: Outputs
 
 
 def evaluate(
@@ -75,45 +45,60 @@ def evaluate(
 ) -> dict[str, Any]:
   """Scores runs on their test splits and writes `predictions`.
 
-  Folds are pooled: every scan is scored once, by the run that did not see it.
-  The operating threshold comes from the validation splits.
+  Folds are pooled: every case is scored once, by the run that did not see it.
+  Operating thresholds come from the validation splits.
 
   Args:
     runs: one, or one a fold.
-    folder: gets `predictions/`.
+    folder: gets `predictions/`, and a folder in it for each other system.
 
   Returns:
-    The parts of the results that come from scoring: `metrics`, `baselines`,
-    `paired_differences`, `threshold` and `seconds_per_case`.
+    The parts of the results that come from scoring: `metrics`, `threshold`
+    and `seconds_per_case` of the model; `folds`, each with its main metric;
+    `baselines` and `ablations`, by name; `other_thresholds` of those that have
+    one; `paired_differences`, by 'METRIC - NAME'.
+
+  Raises:
+    build.ConfigError: there is no such protocol or baseline.
+    ValueError: the cases do not hold what the protocol scores.
   """
-  spec, seed = runs[0].config['evaluation'], runs[0].config['seed']
-  options = {'resamples': spec['resamples'], 'seed': seed}
-  validation = merge([read_truth(run.cases['validation']) for run in runs])
-  test = merge([read_truth(run.cases['test']) for run in runs])
-  validated, tested = {}, {}
-  for run in runs:
-    for split, outputs in (('validation', validated), ('test', tested)):
-      outputs |= stages.predict(run, split, spec['predictor'], split)
-  threshold = choose_threshold(validated, validation, spec)
-  results = score(tested, test, threshold, **options)
-  write_predictions(folder / 'predictions', tested, test)
-  results |= {'baselines': {}, 'paired_differences': {}}
-  for name, baseline in spec['baselines'].items():
-    found = {}
-    for run in runs:
-      found |= _baseline(run, name, baseline)
-    marks = marks_of(found, 'detections')
-    results['baselines'][name] = score(found, test, None, **options)['metrics']
-    results['paired_differences'][f'cpm - {name}'] = luna16.cpm_difference(
-      marks_of(tested, 'detections'),
-      marks,
-      test.annotations,
-      test.excluded,
-      test.keys,
-      groups=test.groups,
-      **options,
+  spec = runs[0].config['evaluation']
+  rules = protocol(runs[0].config)
+  options = _options(runs[0])
+  validation, test = (
+    rules.merge([rules.read_truth(run.cases[split]) for run in runs])
+    for split in ('validation', 'test')
+  )
+  validated, tested = (
+    _predict(runs, split, lambda _: spec['predictor'], split)
+    for split in ('validation', 'test')
+  )
+  threshold = rules.choose_threshold(validated, validation, spec)
+  rules.write_predictions(folder / 'predictions', tested, test)
+  results = {
+    'metrics': rules.score(tested, test, threshold, **options),
+    'threshold': threshold,
+    'seconds_per_case': _seconds(tested, test.keys),
+    'folds': [_fold(run, tested, threshold) for run in runs if len(runs) > 1],
+    'baselines': {},
+    'ablations': {},
+    'other_thresholds': {},
+    'paired_differences': {},
+  }
+  for other in _others(runs, rules, validated, tested):
+    own = None
+    if other.validated is not None:
+      own = rules.choose_threshold(other.validated, validation, spec)
+      results['other_thresholds'][other.name] = own
+    results[other.kind][other.name] = rules.score(
+      other.tested, test, own, **options
     )
-    write_predictions(folder / 'predictions' / name, found, test)
+    differences = rules.differences(tested, other.tested, test, **options)
+    for metric, entry in differences.items():
+      results['paired_differences'][f'{metric} - {other.name}'] = entry
+    rules.write_predictions(
+      folder / 'predictions' / other.name, other.tested, test
+    )
   return results
 
 
@@ -128,132 +113,111 @@ def evaluate_all(
     threshold: the operating threshold.
 
   Returns:
-    What `score` returns.
-  """
-  spec = run.config['evaluation']
-  truth = read_truth(run.cases['all'])
-  outputs = stages.predict(
-    run, 'all', spec['predictor'], 'all', folder=folder / 'outputs'
-  )
-  write_predictions(folder / 'predictions', outputs, truth)
-  return score(
-    outputs,
-    truth,
-    threshold,
-    resamples=spec['resamples'],
-    seed=run.config['seed'],
-  )
-
-
-def choose_threshold(
-  outputs: Mapping[str, mapping.Output],
-  truth: Truth,
-  spec: Mapping[str, Any],
-) -> float:
-  """Returns the operating threshold that validation scans give."""
-  return lesions.choose_threshold(
-    marks_of(outputs, 'detections'),
-    truth.annotations,
-    truth.keys,
-    spec['max_fps_per_scan'],
-  )
-
-
-def score(
-  outputs: Mapping[str, mapping.Output],
-  truth: Truth,
-  threshold: float | None,
-  *,
-  resamples: int,
-  seed: int,
-) -> dict[str, Any]:
-  """Scores outputs against the truth; intervals are over patients.
-
-  Args:
-    outputs: by case key; `candidates` are scored where there are any.
-    truth: of the same cases.
-    threshold: the operating threshold, None for a system without one.
-    resamples: how many resamples make an interval.
-    seed: of the resampling.
-
-  Returns:
     `metrics`, `threshold` and `seconds_per_case`.
   """
-  detections = marks_of(outputs, 'detections')
-  options = {'groups': truth.groups, 'resamples': resamples, 'seed': seed}
-  has_candidates = all('candidates' in o.detections for o in outputs.values())
-  metrics = luna16.metrics(
-    detections,
-    marks_of(outputs, 'candidates') if has_candidates else None,
-    truth.annotations,
-    truth.excluded,
-    truth.keys,
-    **options,
+  rules = protocol(run.config)
+  truth = rules.read_truth(run.cases['all'])
+  outputs = stages.predict(
+    run,
+    'all',
+    run.config['evaluation']['predictor'],
+    'all',
+    folder=folder / 'outputs',
   )
-  if threshold is not None:
-    metrics |= lesions.metrics(
-      detections, truth.annotations, truth.keys, threshold, **options
-    )
+  rules.write_predictions(folder / 'predictions', outputs, truth)
   return {
-    'metrics': metrics,
+    'metrics': rules.score(outputs, truth, threshold, **_options(run)),
     'threshold': threshold,
-    'seconds_per_case': float(
-      np.median([outputs[key].seconds for key in truth.keys])
-    ),
+    'seconds_per_case': _seconds(outputs, truth.keys),
   }
 
 
-def marks_of(outputs: Mapping[str, mapping.Output], name: str) -> Marks:
-  """Returns the LUNA16 rows of each case's detections of that name."""
-  return {key: output.marks(name) for key, output in outputs.items()}
+def protocol(config: Mapping[str, Any]) -> types.ModuleType:
+  """Returns the module of the protocol that a config names."""
+  return build.module('train.protocols', config['evaluation']['protocol'])
 
 
-def write_predictions(
-  folder: pathlib.Path, outputs: Mapping[str, mapping.Output], truth: Truth
-) -> None:
-  """Writes marks and truth as LUNA16's CSV files."""
-  folder.mkdir(parents=True, exist_ok=True)
-  luna = {
-    key: luna16.capped(marks, luna16.MAX_MARKS)
-    for key, marks in marks_of(outputs, 'detections').items()
-  }
-  tables.write_marks(folder / 'luna16.csv', luna, 'probability')
-  if all('candidates' in output.detections for output in outputs.values()):
-    candidates = marks_of(outputs, 'candidates')
-    tables.write_marks(folder / 'candidates.csv', candidates, 'probability')
-  tables.write_marks(
-    folder / 'annotations.csv', truth.annotations, 'diameter_mm'
-  )
-  tables.write_marks(
-    folder / 'annotations_excluded.csv', truth.excluded, 'diameter_mm'
-  )
-  tables.write_seriesuids(folder / 'seriesuids.csv', truth.keys)
+def _others(
+  runs: Sequence[stages.Run],
+  rules: types.ModuleType,
+  validated: Outputs,
+  tested: Outputs,
+) -> Iterator[_System]:
+  """Yields baselines, then what the model says without one of its parts."""
+  for name, spec in runs[0].config['evaluation']['baselines'].items():
+    tuned = functools.partial(
+      _tuned, name=name, spec=spec, objective=rules.objective
+    )
+    on_validation = None
+    if rules.BASELINE_THRESHOLDS:
+      on_validation = _predict(runs, name, tuned, 'validation')
+    on_test = _predict(runs, name, tuned, 'test')
+    yield _System('baselines', name, on_validation, on_test)
+  before = rules.ablated(validated)
+  for name, outputs in rules.ablated(tested).items():
+    yield _System('ablations', name, before[name], outputs)
 
 
-def _baseline(
-  run: stages.Run, name: str, spec: Mapping[str, Any]
-) -> dict[str, mapping.Output]:
-  """Tunes a baseline on training scans and runs it on the test split."""
+def _predict(
+  runs: Sequence[stages.Run],
+  name: str,
+  spec: Callable[[stages.Run], Mapping[str, Any]],
+  split: str,
+) -> Outputs:
+  """Runs a predictor over a split of every run; `spec` gives a run's own."""
+  outputs = {}
+  for run in runs:
+    outputs |= stages.predict(run, name, spec(run), split)
+  return outputs
+
+
+def _tuned(
+  run: stages.Run,
+  name: str,
+  spec: Mapping[str, Any],
+  objective: Callable[..., float],
+) -> dict[str, Any]:
+  """Returns a baseline's predictor, tuned on training cases if it has a grid.
+
+  What was chosen is kept in `tuned.json`.
+  """
+  if 'grid' not in spec:
+    return dict(spec)
   note = run.folder / name / 'tuned.json'
   if not note.exists():
     training = run.cases['train']
     number = min(spec['tuning_cases'], len(training))
     cases = training.subset(range(number))
-    run.writer.log(f'{run.name}{name}: tuning on {len(cases)} training scans')
+    run.writer.log(f'{run.name}{name}: tuning on {len(cases)} training cases')
     module = build.module('predictors', spec['name'])
-    settings = module.tune(cases, _cpm, grid=spec['grid'])
+    settings = module.tune(cases, objective, grid=spec['grid'])
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(dataclasses.asdict(settings)))
-  tuned = {'name': spec['name'], **json.loads(note.read_text())}
-  return stages.predict(run, name, tuned, 'test')
+  return {'name': spec['name'], **json.loads(note.read_text())}
 
 
-def _cpm(cases: sources.Cases, found: Sequence[types.Detections]) -> float:
-  """Returns the CPM of detections, one set a case."""
-  truth = read_truth(cases)
-  marks = {
-    key: np.column_stack([one.centers.reshape(-1, 3), one.scores])
-    for key, one in zip(truth.keys, found, strict=True)
+def _fold(run: stages.Run, tested: Outputs, threshold: float) -> dict[str, Any]:
+  """Scores one fold by itself."""
+  rules = protocol(run.config)
+  truth = rules.read_truth(run.cases['test'])
+  mine = {key: tested[key] for key in truth.keys}
+  metrics = rules.score(mine, truth, threshold, **_options(run))
+  main = run.config['main_metric']
+  return {
+    'name': run.name.removesuffix('/'),
+    'examples': len(mine),
+    main: metrics[main],
   }
-  matches = luna16.match(marks, truth.annotations, truth.excluded, truth.keys)
-  return float(froc.read(froc.curve(matches), froc.RULES[0]).mean())
+
+
+def _options(run: stages.Run) -> dict[str, int]:
+  """Returns the options of the intervals."""
+  return {
+    'resamples': run.config['evaluation']['resamples'],
+    'seed': run.config['seed'],
+  }
+
+
+def _seconds(outputs: Outputs, keys: Sequence[str]) -> float:
+  """Returns the median time of a case, s."""
+  return float(np.median([outputs[key].seconds for key in keys]))

@@ -4,14 +4,16 @@ Each entry takes modules from one place and puts them, strictly, over a new
 model's variables:
 
   dict(stage='screening', modules=('c1', 'c2'))
+  dict(workdir='runs/old', stage='screening', modules=('c1', 'c2'))
   dict(weights='old/model/screening.safetensors', modules=(), to='encoder')
   dict(weights='resnet50.pth', model='resnet', modules=(), to='encoder',
        ignore=('fc',))
 
 `modules` are paths in the source, () for all; `to` is the module of the target
-that they lie in. With `model` the file is another framework's, and the zoo's
-file of that name says what it calls its tensors; `ignore` lists its layers
-that are left out, in its own names.
+that they lie in. A stage is one of this run, or of another work folder's model
+(where it has folds, the one on all cases). With `model` the file is another
+framework's, and the zoo's file of that name says what it calls its tensors;
+`ignore` lists its layers that are left out, in its own names.
 """
 
 import pathlib
@@ -25,7 +27,8 @@ from medzoo.weights import naming
 from medzoo.weights import native
 from medzoo.weights import torch_files
 
-_KEYS = ('stage', 'weights', 'model', 'modules', 'to', 'ignore')
+_PLACES = ({'stage'}, {'workdir', 'stage'}, {'weights'})
+_KEYS = ('model', 'modules', 'to', 'ignore')
 
 
 def start(
@@ -44,19 +47,21 @@ def start(
     The new variables.
 
   Raises:
-    build.ConfigError: an entry has an unknown key, or none or two of `stage`
-      and `weights`.
+    build.ConfigError: an entry has an unknown key, or none or two places to
+      take from, or a work folder has no such stage.
     ValueError: a file cannot be read or does not fit; the file is named.
   """
   result = dict(variables)
   for source in sources:
-    unknown = source.keys() - set(_KEYS)
-    if unknown or ('stage' in source) == ('weights' in source):
+    if source.keys() - set(_KEYS) not in _PLACES:
       raise build.ConfigError(
-        f'init_from: found the keys {", ".join(source)}, expected stage or '
-        f'weights, and of {", ".join(_KEYS[2:])} what is needed'
+        f'init_from: found the keys {", ".join(source)}, expected stage, '
+        f'workdir and stage, or weights, and of {", ".join(_KEYS)} what is '
+        'needed'
       )
-    if 'stage' in source:
+    if 'workdir' in source:
+      path = _of_workdir(pathlib.Path(source['workdir']), source['stage'])
+    elif 'stage' in source:
       path = parameters(source['stage'])
     else:
       path = pathlib.Path(source['weights'])
@@ -67,6 +72,18 @@ def start(
       found, _ = native.load(path)
     result = native.graft(result, found, tuple(source['modules']), to)
   return result
+
+
+def _of_workdir(workdir: pathlib.Path, stage: str) -> pathlib.Path:
+  """Returns the file of a stage's parameters in another work folder."""
+  for folder in (workdir / 'model', workdir / 'final' / 'model'):
+    path = folder / f'{stage}.safetensors'
+    if path.exists():
+      return path
+  raise build.ConfigError(
+    f'init_from: {workdir}: found no model/{stage}.safetensors, expected a '
+    'work folder that has trained this stage'
+  )
 
 
 def _foreign(

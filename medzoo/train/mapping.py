@@ -19,7 +19,11 @@ import medzoo
 from medzoo import types
 from medzoo.train import progress
 
-_FIELDS = ('centers', 'diameters', 'scores', 'labels')
+Found = types.Detections | types.BoxDetections
+
+_KINDS = {
+  kind.__name__: kind for kind in (types.Detections, types.BoxDetections)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +32,16 @@ class Output:
 
   Attributes:
     key: the case's.
-    detections: by name, 'candidates' and 'detections' say.
+    detections: by name; 'candidates' and 'detections' say, or 'boxes'.
     seconds: the time it took.
   """
 
   key: str
-  detections: dict[str, types.Detections]
+  detections: dict[str, Found]
   seconds: float
 
   def marks(self, name: str) -> np.ndarray:
-    """Returns (n, 4) world x, y, z in mm and score."""
+    """Returns (n, 4) world x, y, z in mm and score of `types.Detections`."""
     found = self.detections[name]
     return np.column_stack([found.centers.reshape(-1, 3), found.scores])
 
@@ -114,10 +118,11 @@ def _name(key: str) -> str:
 
 
 def _write(path: pathlib.Path, output: Output) -> None:
+  """Writes an array `NAME/KIND/FIELD` for every field of all that was found."""
   arrays = {
-    f'{name}/{field}': getattr(found, field)
+    f'{name}/{type(found).__name__}/{field.name}': getattr(found, field.name)
     for name, found in output.detections.items()
-    for field in _FIELDS
+    for field in dataclasses.fields(found)
   }
   partial = path.with_suffix('.partial')
   with partial.open('wb') as file:
@@ -127,11 +132,13 @@ def _write(path: pathlib.Path, output: Output) -> None:
 
 def _read(path: pathlib.Path) -> Output:
   with np.load(path, allow_pickle=False) as arrays:
-    names = dict.fromkeys(
-      name.split('/')[0] for name in arrays.files if '/' in name
-    )
+    columns: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for entry in arrays.files:
+      name, *rest = entry.split('/')
+      if rest:
+        kind, field = rest
+        columns.setdefault((name, kind), {})[field] = arrays[entry]
     detections = {
-      name: types.Detections(*(arrays[f'{name}/{field}'] for field in _FIELDS))
-      for name in names
+      name: _KINDS[kind](**fields) for (name, kind), fields in columns.items()
     }
     return Output(str(arrays['key']), detections, float(arrays['seconds']))

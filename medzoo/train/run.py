@@ -28,6 +28,20 @@ from medzoo.train import predict
 from medzoo.train import stages
 from medzoo.train import writers
 
+# What the report calls the sizes in a config; an experiment has some of them.
+_PREPROCESS_SIZES = {
+  'spacing': 'voxel spacing, mm',
+  'shape': 'picture, pixels',
+  'pixel_mm': 'pixel, mm',
+}
+_DATA_SIZES = {'shape': 'patch, voxels'}
+_MODEL_SIZES = {
+  'widths': 'channels',
+  'units': 'LSTM units',
+  'steps': 'boxes a cell',
+}
+_ENCODER_SIZES = {'name': 'encoder', 'widths': 'encoder channels'}
+
 Prepare = Callable[..., str]
 Report = Callable[[pathlib.Path, dict[str, Any], sources.Cases], None]
 
@@ -106,9 +120,10 @@ def score(
   scored = evaluate.evaluate(runs, workdir)
   results['timing']['seconds_per_case'] = scored.pop('seconds_per_case')
   results['peak_memory_mb']['predict'] = memory.peak_mb()
+  for fold in scored['folds']:
+    fold |= _best_steps(fold['name'], results['stages'])
   results |= {
     'dataset': data.describe(_by_split(runs)),
-    'ablations': {},
     **scored,
   }
   results |= data.reading() | {'sizes': _sizes(runs[0].config)}
@@ -197,6 +212,8 @@ def evaluate_on(
     **data.reading(),
     'sizes': _sizes(config),
     'dataset': data.describe({'all': [cases]}),
+    'ablations': {},
+    'folds': [],
     **scored,
   }
   report(output, results, cases)
@@ -233,6 +250,15 @@ def environment() -> dict[str, Any]:
       'jax': jax.__version__,
       'python': platform.python_version(),
     },
+  }
+
+
+def _best_steps(fold: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+  """Returns STAGE_best_step of a fold's fit stages, from the stages' rows."""
+  return {
+    f'{row["name"].removeprefix(f"{fold}/")}_best_step': row['best_step']
+    for row in rows
+    if row['kind'] == 'fit' and row['name'].startswith(f'{fold}/')
   }
 
 
@@ -397,14 +423,22 @@ class Data:
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the sizes of networks and their inputs."""
-  sizes = {'voxel spacing, mm': config['preprocess']['spacing']}
+  sizes = _named(config['preprocess'], _PREPROCESS_SIZES)
   for name in config['stages']['order']:
     stage = config['stages'][name]
     if stage['kind'] == 'fit':
-      sizes[f'{name}: patch, voxels'] = stage['data']['shape']
-      sizes[f'{name}: channels'] = stage['model']['widths']
-      sizes[f'{name}: batch'] = stage['batch_size']
+      model = stage['model']
+      own = _named(stage['data'], _DATA_SIZES)
+      own |= _named(model, _MODEL_SIZES)
+      own |= _named(model.get('encoder') or {}, _ENCODER_SIZES)
+      own['batch'] = stage['batch_size']
+      sizes |= {f'{name}: {what}': size for what, size in own.items()}
   return sizes
+
+
+def _named(spec: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+  """Returns those values of a spec that have a name in the report."""
+  return {text: spec[key] for key, text in names.items() if key in spec}
 
 
 def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:

@@ -12,31 +12,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from medzoo import types
-from medzoo.data import patches
-from medzoo.data import pipeline
-from medzoo.data import transforms
 from medzoo.train import build
+from medzoo.train import feeds
 from medzoo.train import initial
 from medzoo.train import loop
 from medzoo.train import mapping
 from medzoo.train import state
 from medzoo.train import writers
 from medzoo.weights import native
-
-# Keys of a stage's data that say how its cubes are cut.
-_DERIVE = (
-  'shape',
-  'margin',
-  'shifted',
-  'shift_mm',
-  'random_per_scan',
-  'hard_per_scan',
-  'exclusion_mm',
-  'inside',
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,46 +96,30 @@ def fit(run: Run, name: str) -> dict[str, Any]:
   if done is None or not run.parameters(name).exists():
     model = build.build('models', spec['model'])
     task = build.build('tasks', spec['task'], model)
-    training, validation = _stores(run, name)
+    feed = feeds.make(run, name)
     run.writer.log(
-      f'{run.name}{name}: {len(training)} training cubes '
-      f'({int((training.labels > 0).sum())} of lesions), '
-      f'{len(validation)} for validation'
+      f'{run.name}{name}: {len(feed.training)} training examples '
+      f'({int(feed.training.positive.sum())} with a lesion), '
+      f'{len(feed.validation)} for validation'
     )
-    data, batch = spec['data'], spec['batch_size']
-
-    def batches() -> Any:
-      return pipeline.train_batches(
-        training,
-        batch_size=batch,
-        positive_share=data['positive_share'],
-        augment=_augment(data, run.config['preprocess']['spacing']),
-        shape=data['shape'],
-        seed=run.config['seed'],
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        workers=data['workers'],
-      )
-
+    seed = run.config['seed']
     done = loop.fit(
       task,
       loop.Settings(
         steps=spec['steps'],
         optimizer=spec['optimizer'],
-        seed=run.config['seed'],
+        seed=seed,
         eval_every=spec['eval_every'],
         checkpoint_every=spec['checkpoint_every'],
         trainable=spec['trainable'] or None,
         select=spec['select'],
       ),
       stage=run.name + name,
-      batches=batches(),
-      eval_batches=lambda: pipeline.eval_batches(
-        validation, batch_size=batch, shape=data['shape']
-      ),
+      batches=feed.batches(spec, seed),
+      eval_batches=lambda: feed.eval_batches(spec),
       directory=checkpoints,
       writer=run.writer,
-      initial=_initial(run, name, task, batches),
+      initial=_initial(run, name, task, lambda: feed.batches(spec, seed)),
     )
     if jax.process_index() == 0:
       facts = {'stage': name, 'model': dict(spec['model'])}
@@ -218,45 +187,6 @@ def predict(
     title=run.name + name,
     log=run.writer.log,
   )
-
-
-def _stores(
-  run: Run, name: str
-) -> tuple[patches.PatchStore, patches.PatchStore]:
-  """Derives a fit stage's cubes, unless they lie there already."""
-  data = run.config['stages'][name]['data']
-  hard = None
-  if data['hard']:
-    stage, _, found = data['hard'].partition('/')
-    outputs = mapping.read_all(run.folder / stage / 'outputs')
-    hard = {key: out.marks(found) for key, out in outputs.items()}
-  stores = []
-  for split in ('train', 'validation'):
-    folder = run.folder / name / 'patches' / split
-    if not folder.exists() and jax.process_index() == 0:
-      run.writer.log(f'{run.name}{name}: cutting {split} cubes')
-      patches.derive(
-        run.cases[split],
-        folder,
-        hard=hard,
-        seed=run.config['seed'],
-        **run.config['preprocess'],
-        **{key: data[key] for key in _DERIVE},
-      )
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices(f'{name} {split} cubes')
-    stores.append(patches.PatchStore(folder))
-  return stores[0], stores[1]
-
-
-def _augment(data: Mapping[str, Any], spacing: Sequence[float]) -> list[Any]:
-  """Returns the augmentations that a stage's data names."""
-  return [
-    transforms.RandomAffine(
-      shape=tuple(data['shape']), spacing=tuple(spacing), **data['affine']
-    ),
-    transforms.RandomIntensity(**data['intensity']),
-  ]
 
 
 def _initial(

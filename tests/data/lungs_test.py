@@ -132,6 +132,19 @@ class LungsTest(parameterized.TestCase):
     self.assertEqual(mask.shape, both.shape)
     self.assertGreater(mask[both].mean(), 0.995)
 
+  def test_on_the_grid_of_the_scan(self):
+    volume, parts = _thorax()
+    scan = types.Volume(
+      volume.voxels[::3, ::2, ::2], (3.0, 2.0, 2.0), modality='CT'
+    )
+    mask = lungs.lung_mask_of_scan(scan)
+    both = (parts['right'] | parts['left'])[::3, ::2, ::2]
+    self.assertEqual(mask.shape, both.shape)
+    self.assertGreater(mask[both].mean(), 0.995)
+    # Each voxel of the scan lies on one of the grid of 1 mm.
+    fine = lungs.lung_mask(volumes.resample(scan))
+    np.testing.assert_array_equal(mask, fine[::3, ::2, ::2])
+
   def test_no_lungs(self):
     volume, parts = _thorax()
     voxels = np.where(parts['body'], 40.0, -1000.0)

@@ -58,8 +58,11 @@ class PipelineTest(parameterized.TestCase):
     values = {
       'batch_size': 8,
       'positive_share': 0.25,
-      'augment': [affine, transforms.RandomIntensity(0.1, 0.05, 0.01)],
-      'shape': _SHAPE,
+      'transforms': [
+        affine,
+        transforms.RandomIntensity(0.1, 0.05, 0.01),
+        transforms.ToPatch(_SHAPE),
+      ],
       'seed': 0,
     }
     return pipeline.train_batches(self.store, **(values | changes))
@@ -84,7 +87,7 @@ class PipelineTest(parameterized.TestCase):
       seen = []
       for process in range(process_count):
         batches = self._batches(
-          augment=[],
+          transforms=[transforms.ToPatch(_SHAPE)],
           process_index=process,
           process_count=process_count,
           positive_share=0.5,
@@ -130,7 +133,13 @@ class PipelineTest(parameterized.TestCase):
       self.assertFalse((image == second).all(axis=(1, 2, 3, 4)).any())
 
   def test_without_augmentation_the_middle(self):
-    batch = next(self._batches(augment=[], positive_share=1.0, batch_size=10))
+    batch = next(
+      self._batches(
+        transforms=[transforms.ToPatch(_SHAPE)],
+        positive_share=1.0,
+        batch_size=10,
+      )
+    )
     images = [x['image'][1:-1, 2:-2, 2:-2] for x in self.store]
     for image in batch['image'][..., 0]:
       self.assertTrue(any((image == other).all() for other in images))
@@ -144,7 +153,9 @@ class PipelineTest(parameterized.TestCase):
       self._batches(**changes)
 
   def test_eval_is_in_order_and_padded(self):
-    batches = pipeline.eval_batches(self.store, batch_size=8, shape=_SHAPE)
+    batches = pipeline.eval_batches(
+      self.store, batch_size=8, transforms=[transforms.ToPatch(_SHAPE)]
+    )
     for _ in range(2):
       found = list(batches)
       self.assertLen(found, -(-len(self.store) // 8))

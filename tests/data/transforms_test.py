@@ -135,18 +135,20 @@ class OtherTransformsTest(parameterized.TestCase):
 
   def test_crop(self):
     image = np.arange(5 * 4 * 3).reshape(5, 4, 3)
-    result = transforms.CenterCrop((3, 2, 3)).map({'image': image, 'label': 1})
-    np.testing.assert_array_equal(result['image'], image[1:4, 1:3])
+    result = transforms.ToPatch((3, 2, 3)).map(
+      {'image': image, 'label': 1, 'offset': np.zeros(3), 'diameter': 4.0}
+    )
+    np.testing.assert_array_equal(result['image'][..., 0], image[1:4, 1:3])
     self.assertEqual(result['label'], 1)
 
   @parameterized.parameters(((6, 4, 3),), ((4, 4, 3),))
   def test_crop_refuses(self, shape):
     with self.assertRaisesRegex(ValueError, 'cannot be cropped'):
-      transforms.CenterCrop(shape).map({'image': np.zeros((5, 4, 3))})
+      transforms.ToPatch(shape).map({'image': np.zeros((5, 4, 3))})
 
   def test_are_grains(self):
     self.assertIsInstance(_affine(), grain.transforms.RandomMap)
-    self.assertIsInstance(transforms.CenterCrop(_SHAPE), grain.transforms.Map)
+    self.assertIsInstance(transforms.ToPatch(_SHAPE), grain.transforms.Map)
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from absl.testing import parameterized
 from pydicom import uid
 
 from medzoo.io import dicom
+from medzoo.io import dicom_headers
 from tests.io import dicom_maker
 
 
@@ -33,6 +34,12 @@ class _Folder(parameterized.TestCase):
     expected = self.expected if expected is None else expected
     np.testing.assert_array_equal(volume.voxels, expected)
     self.assertEqual(volume.repairs, tuple(repairs))
+    if 'repair' not in options:
+      grid = dicom.grid(dicom.choose(path or self.folder, **options))
+      self.assertEqual(grid.voxels.shape, volume.voxels.shape)
+      self.assertEqual(grid.spacing, volume.spacing)
+      self.assertEqual(grid.origin, volume.origin)
+      np.testing.assert_array_equal(grid.direction, volume.direction)
     return volume
 
   def refuse(self, code, path=None, **options):
@@ -41,6 +48,10 @@ class _Folder(parameterized.TestCase):
     self.assertEqual(caught.exception.code, code, caught.exception.detail)
     self.assertNotIn('\n', str(caught.exception))
     self.assertNotIn('Secret', str(caught.exception))
+    if code != 'truncated_pixels' and not options:
+      with self.assertRaises(dicom.Refused) as again:
+        dicom.grid(dicom.choose(path or self.folder))
+      self.assertEqual(str(again.exception), str(caught.exception))
     return caught.exception.detail
 
 
@@ -289,6 +300,21 @@ class ReadTest(_Folder):
     self.assertEqual(index['1.2.3.4.9.77'], 4)
     volume = dicom.read(series)
     np.testing.assert_array_equal(volume.voxels[4], self.expected[1])
+
+  def test_scanner(self):
+    def tweak(header, index):
+      header.Manufacturer = 'MAKER  & SONS '
+      header.SliceThickness = '2.50'
+
+    path = str(self.write(tweak)[0])
+    self.assertEqual(
+      dicom_headers.read_scanner(path),
+      {
+        'Manufacturer': 'MAKER  & SONS',
+        'ManufacturerModelName': '',
+        'SliceThickness': '2.50',
+      },
+    )
 
   def test_find_series(self):
     self.write()

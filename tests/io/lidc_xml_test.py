@@ -193,6 +193,10 @@ class FindTest(absltest.TestCase):
     alone = lidc_xml.read_all(self.folder / 'rest.tar.xz')
     self.assertEqual(alone, {'2': found['2']})
 
+  def test_reads_each_series_once(self):
+    uids = [x.series_uid for x in lidc_xml.read_each(self.folder)]
+    self.assertEqual(uids, ['1', '1.5', '2'])
+
   def test_messages_that_disagree_are_refused(self):
     other = self.one.replace('<xCoord>1<', '<xCoord>3<')
     (self.folder / 'other.xml').write_text(other)

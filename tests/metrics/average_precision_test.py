@@ -127,6 +127,9 @@ class AveragePrecisionTest(parameterized.TestCase):
     np.testing.assert_allclose(points.precision, [np.nan, 1, 1 / 2, 2 / 3])
     np.testing.assert_allclose(points.recall, [0, 1 / 3, 1 / 3, 2 / 3])
     np.testing.assert_allclose(points.false_positives, [0, 0, 1, 1])
+    self.assertAlmostEqual(
+      average_precision.exact_area(points), 1 / 3 * 1 + 1 / 3 * 2 / 3
+    )
     counts = average_precision.count(matches, 0.8)
     self.assertEqual(counts.tolist(), [[1, 1, 3]])
     self.assertEqual(average_precision.choose_threshold(matches), 0.7)
@@ -145,6 +148,8 @@ class AveragePrecisionTest(parameterized.TestCase):
     matches = box_matches.match([no_detections] * 12, truths)
     self.assertEqual(average_precision.average_precision(matches), 0)
     self.assertEqual(average_precision.choose_threshold(matches), 0)
+    points = average_precision.curve(matches)
+    self.assertEqual(average_precision.exact_area(points), 0)
     matches = box_matches.match([no_detections], [no_truths])
     self.assertEqual(average_precision.count(matches, 0).tolist(), [[0, 0, 0]])
     self.assertEqual(len(average_precision.curve(matches).thresholds), 0)
@@ -169,6 +174,30 @@ class CurveTest(parameterized.TestCase):
       average_precision.choose_threshold(matches),
       points.thresholds[np.argmax(f1)],
     )
+
+  def test_thinned(self):
+    points = average_precision.curve(
+      box_matches.match(*random_boxes.images(0, num_images=300))
+    )
+    spread = average_precision.Curve(
+      *(np.arange(3000) / 3000 * x for x in (1, -1, 1, 2))
+    )
+    bent = average_precision.Curve(
+      np.arange(1000)[::-1],
+      np.where(np.arange(1000) < 900, 1, np.nan),
+      np.minimum(np.arange(1000) / 100, 1),
+      np.arange(1000),
+    )
+    self.assertIs(average_precision.thinned(points, 500), points)
+    thin = average_precision.thinned(spread, 500)
+    self.assertBetween(len(thin.thresholds), 495, 500)
+    np.testing.assert_allclose(np.diff(thin.recall), 6 / 3000, atol=1 / 2999)
+    self.assertEqual(thin.thresholds[0], spread.thresholds[0])
+    self.assertEqual(thin.thresholds[-1], spread.thresholds[-1])
+    # Half of the way is covered by the first 100 points, half by one step.
+    thin = average_precision.thinned(bent, 41)
+    self.assertEqual(thin.false_positives.tolist()[-2:], [900, 999])
+    np.testing.assert_array_less(np.diff(thin.recall), 0.07)
 
 
 class MetricsTest(absltest.TestCase):

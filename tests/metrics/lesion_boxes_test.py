@@ -243,5 +243,25 @@ class EvaluateTest(parameterized.TestCase):
       lesion_boxes.evaluate([_scan([], [], [])], groups=['a', 'b'])
 
 
+class BoundTest(absltest.TestCase):
+  def test_by_hand(self):
+    numbers, bounds = lesion_boxes.bound(
+      np.array([3, 5, 1, 4]),
+      np.array(
+        [[1.0, 2, 3, 4], [0, 3, 2, 6], [9, 9, 9.5, 9.5], [50, 50, 60, 60]]
+      ),
+      np.array([7, 7, 2, -1]),
+    )
+    self.assertEqual(numbers.tolist(), [2, 7])
+    self.assertEqual(
+      bounds.tolist(), [[1, 9, 9, 2, 9.5, 9.5], [3, 0, 2, 6, 3, 6]]
+    )
+
+  def test_no_boxes(self):
+    none = np.zeros(0, int)
+    numbers, bounds = lesion_boxes.bound(none, np.zeros((0, 4)), none)
+    self.assertEqual((numbers.shape, bounds.shape), ((0,), (0, 6)))
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -140,5 +140,42 @@ class StitchTest(absltest.TestCase):
       self.assertEqual(accepted.tolist(), expected)
 
 
+class SelectTest(absltest.TestCase):
+  def test_worked_by_hand(self):
+    # One image of 20 x 60 pixels: cells of 20 x 30, two steps, two classes.
+    relative, logits = np.zeros((1, 1, 2, 2, 4)), np.zeros((1, 1, 2, 2, 3))
+    logits[..., 0] = 9
+    relative[0, 0, 1, 0] = 1, -2, 6, 8
+    logits[0, 0, 1, 0] = np.log([0.2, 0.1, 0.7])
+    relative[0, 0, 0, 1] = 0, 0, 4, 4
+    logits[0, 0, 0, 1] = np.log([0.5, 0.3, 0.2])
+    outputs = {'boxes': jnp.asarray(relative), 'logits': jnp.asarray(logits)}
+    first = self._select(outputs)
+    np.testing.assert_allclose(
+      first['boxes'][0, :2], [[8, 39, 14, 47], [8, 13, 12, 17]], rtol=1e-6
+    )
+    np.testing.assert_allclose(first['scores'][0, 0], 0.7, rtol=1e-6)
+    self.assertEqual(first['labels'][0, 0], 2)
+    self.assertEqual(first['steps'][0, 0], 0)
+    # What has no extent is no box, however sure its cell is of it.
+    self.assertEqual(first['accepted'][0].tolist(), [True, True, False])
+    outputs['deltas'] = jnp.zeros_like(outputs['boxes']).at[0, 0, 0, 1].set(2)
+    outputs['rezoom_logits'] = outputs['logits'].at[0, 0, 0, 1, 1].set(5)
+    again = self._select(outputs)
+    np.testing.assert_allclose(again['boxes'][0, 0], [9, 14, 15, 20], rtol=1e-6)
+    self.assertEqual(again['labels'][0, :2].tolist(), [1, 2])
+    self.assertEqual(again['steps'][0, :2].tolist(), [1, 0])
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      first,
+      self._select(outputs, second_look=False),
+    )
+
+  def _select(self, outputs, **options):
+    return stitching.select(
+      outputs, (20, 60), max_boxes=3, min_iou=0.25, **options
+    )
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -115,8 +115,27 @@ class InitialTest(parameterized.TestCase):
       self.assertTrue(found['c1']['conv']['kernel'].all())
       self.assertFalse(found['c2']['unit0']['conv1']['conv']['kernel'].any())
 
+  def test_a_stage_of_another_work_folder(self):
+    ones = jax.tree.map(np.ones_like, _variables())
+    for folder in ('plain/model', 'folds/final/model'):
+      native.save(self.folder / folder / 'first.safetensors', ones, {})
+      workdir = str(self.folder / folder.partition('/')[0])
+      source = dict(workdir=workdir, stage='first', modules=('encoder/c1',))
+      found = self._start(source)['params']['encoder']
+      self.assertTrue(found['c1']['conv']['kernel'].all())
+      self.assertFalse(found['c2']['unit0']['conv1']['conv']['kernel'].any())
+      with self.assertRaisesRegex(ValueError, "no module 'encoder/c9'"):
+        self._start(source | dict(modules=('encoder/c9',)))
+      with self.assertRaisesRegex(
+        build.ConfigError, f'{workdir}: found no model/second.safetensors'
+      ):
+        self._start(source | dict(stage='second'))
+
   @parameterized.parameters(
     dict(modules=()),
+    dict(workdir='a', modules=()),
+    dict(workdir='a', weights='b', modules=()),
+    dict(workdir='a', stage='b', weights='c', modules=()),
     dict(stage='a', weights='b', modules=()),
     dict(stage='a', module=()),
   )

@@ -1,5 +1,6 @@
 """Tests of mapping a predictor over cases."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -39,7 +40,17 @@ class MappingTest(absltest.TestCase):
       np.array([0.1]),
       np.ones(1),
     )
-    return {'candidates': found}
+    boxes = types.BoxDetections(
+      slices=np.array([3, 4], np.int32),
+      corners=np.array([[0.1, 2, 3, 4], [5, 6, 7, 8]]),
+      scores=np.array([0.9, 0.2], np.float32),
+      labels=np.ones(2, np.int32),
+      steps=np.array([0, 4], np.int32),
+      suppressed=np.array([False, True]),
+      links=np.array([0, -1], np.int32),
+    )
+    nothing = types.Detections(np.zeros((0, 3)), *[np.zeros(0)] * 3)
+    return {'candidates': found, 'boxes': boxes, 'nothing': nothing}
 
   def map(self, names: str, inputs: str = 'a', **variables) -> dict:
     cases = _Cases(_case(name) for name in names)
@@ -60,6 +71,17 @@ class MappingTest(absltest.TestCase):
       outputs['x'].marks('candidates'), [[1.0, 2.0, 3.0, 0.1]]
     )
     self.assertEqual(mapping.read_all(self.folder).keys(), {'x', 'y'})
+
+  def test_each_kind_comes_back_as_it_was(self):
+    given = self.predict({}, _case('x').volume)
+    found = self.map('x')['x'].detections
+    self.assertEqual(list(found), list(given))
+    for name, expected in given.items():
+      self.assertIs(type(found[name]), type(expected))
+      for field in dataclasses.fields(expected):
+        ours, theirs = (getattr(o, field.name) for o in (found[name], expected))
+        np.testing.assert_array_equal(ours, theirs)
+        self.assertEqual((ours.dtype, ours.shape), (theirs.dtype, theirs.shape))
 
   def test_an_interrupted_map_goes_on(self):
     with self.assertRaises(KeyboardInterrupt):

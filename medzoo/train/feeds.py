@@ -1,0 +1,166 @@
+"""What a fit stage trains on: examples derived from the cases of its run.
+
+A stage's `data` names its `feed`; the other keys are that feed's own.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from medzoo.data import patches
+from medzoo.data import pipeline
+from medzoo.data import slice_store
+from medzoo.data import slice_transforms
+from medzoo.data import transforms
+from medzoo.train import build
+from medzoo.train import mapping
+
+# Keys of a stage's data that say how its cubes are cut.
+_CUBES = (
+  'shape',
+  'margin',
+  'shifted',
+  'shift_mm',
+  'random_per_scan',
+  'hard_per_scan',
+  'exclusion_mm',
+  'inside',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+  """The examples of a stage.
+
+  Attributes:
+    training: to train on.
+    validation: to choose by.
+    augment: what makes every training example another one.
+    finish: what gives examples the form that the task expects.
+  """
+
+  training: pipeline.Store
+  validation: pipeline.Store
+  augment: Sequence[pipeline.Transform]
+  finish: Sequence[pipeline.Transform]
+
+  def batches(self, spec: Mapping[str, Any], seed: int) -> Any:
+    """Returns an endless iterator of training batches of a stage."""
+    return pipeline.train_batches(
+      self.training,
+      batch_size=spec['batch_size'],
+      positive_share=spec['data']['positive_share'],
+      transforms=[*self.augment, *self.finish],
+      seed=seed,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      workers=spec['data']['workers'],
+    )
+
+  def eval_batches(self, spec: Mapping[str, Any]) -> Iterable[Any]:
+    """Returns the validation examples once, in batches."""
+    return pipeline.eval_batches(
+      self.validation, batch_size=spec['batch_size'], transforms=self.finish
+    )
+
+
+def make(run: Any, name: str) -> Feed:
+  """Derives the examples of a run's stage, unless they lie there already.
+
+  Raises:
+    build.ConfigError: the feed is unknown.
+  """
+  feed = run.config['stages'][name]['data']['feed']
+  feeds = {'patches': _patches, 'slices': _slices}
+  if feed not in feeds:
+    raise build.ConfigError(
+      f'stages.{name}.data.feed: found {feed!r}, expected one of '
+      + ', '.join(feeds)
+    )
+  return feeds[feed](run, name)
+
+
+def _patches(run: Any, name: str) -> Feed:
+  """Cubes round lesions, at random places and round candidates."""
+  data, preprocess = (
+    run.config['stages'][name]['data'],
+    run.config['preprocess'],
+  )
+  hard = None
+  if data['hard']:
+    stage, _, found = data['hard'].partition('/')
+    outputs = mapping.read_all(run.folder / stage / 'outputs')
+    hard = {key: out.marks(found) for key, out in outputs.items()}
+
+  def derive(cases: Sequence[Any], folder: pathlib.Path) -> None:
+    patches.derive(
+      cases,
+      folder,
+      hard=hard,
+      seed=run.config['seed'],
+      **preprocess,
+      **{key: data[key] for key in _CUBES},
+    )
+
+  training, validation = (
+    patches.PatchStore(_derived(run, name, split, derive))
+    for split in ('train', 'validation')
+  )
+  augment = [
+    transforms.RandomAffine(
+      shape=tuple(data['shape']),
+      spacing=tuple(preprocess['spacing']),
+      **data['affine'],
+    ),
+    transforms.RandomIntensity(**data['intensity']),
+  ]
+  finish = [transforms.ToPatch(tuple(data['shape']))]
+  return Feed(training, validation, augment, finish)
+
+
+def _slices(run: Any, name: str) -> Feed:
+  """All slices of scans, with boxes."""
+  data = run.config['stages'][name]['data']
+  every = {'train': 1, 'validation': data['validate_every']}
+  training, validation = (
+    slice_store.SliceStore(
+      _derived(
+        run,
+        name,
+        split,
+        lambda cases, folder: slice_store.derive(
+          cases,
+          folder,
+          every=every[split],
+          preprocess=run.config['preprocess'],
+        ),
+      )
+    )
+    for split in ('train', 'validation')
+  )
+  most = [
+    max(getattr(store, name) for store in (training, validation))
+    for name in ('most_boxes', 'most_ignored')
+  ]
+  augment = [
+    slice_transforms.RandomView(**data['view']),
+    slice_transforms.ToFloat(),
+    transforms.RandomIntensity(**data['intensity']),
+  ]
+  finish = [slice_transforms.ToFloat(), slice_transforms.PadBoxes(*most)]
+  return Feed(training, validation, augment, finish)
+
+
+def _derived(run: Any, name: str, split: str, derive: Any) -> pathlib.Path:
+  """Has the examples of a split derived once, by one process."""
+  folder = run.folder / name / 'examples' / split
+  if not folder.exists() and jax.process_index() == 0:
+    run.writer.log(f'{run.name}{name}: deriving {split} examples')
+    derive(run.cases[split], folder)
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(f'{name} {split} examples')
+  return folder

@@ -1,0 +1,24 @@
+"""How whole cases are scored: one module a protocol, named by the config.
+
+`evaluation.protocol` is the name of a module here, and of the one in
+medzoo.report that draws what it leaves. A protocol has no state; it is these
+names, and `train.evaluate` knows nothing else of it:
+
+* `Truth`: what there is to find, with `keys` (the cases') and `groups` (case
+  key -> patient).
+* `read_truth(cases) -> Truth`, `merge(truths) -> Truth`.
+* `choose_threshold(outputs, truth, spec) -> float`, on validation cases; spec
+  is the config's `evaluation`.
+* `BASELINE_THRESHOLDS`: whether a baseline gets a threshold too.
+* `score(outputs, truth, threshold, *, resamples, seed) -> metrics`, entries as
+  `bootstrap.entry` makes them; the threshold is None for a system without one.
+* `differences(outputs, others, truth, *, resamples, seed)`: metric -> entry of
+  the paired difference of two systems.
+* `ablated(outputs)`: name -> outputs, where the predictor gave besides what
+  the model says without one of its parts; {} where it does not.
+* `objective(cases, found) -> float`: what baselines are tuned for, the higher
+  the better; found is one of `types`' dataclasses a case.
+* `write_predictions(folder, outputs, truth)`: files that other programs score.
+
+Outputs are `mapping.Output` by case key.
+"""
