@@ -45,33 +45,12 @@ _NO_BOXES = types.Boxes(
   np.zeros(0, bool),
   np.zeros(0, np.int32),
 )
-_FROC = (
-  'Mean of the sensitivities at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives '
-  'per scan, once the boxes of neighbouring slices are linked into lesions'
-)
+# By the same name nodules' reports mean lesions.
 _NAMES = {
-  'ap50': labels.Label(
-    'AP50 of boxes',
-    'Average precision of the boxes on all slices by the COCO rule: a box is '
-    'a hit where it and a true box share at least half of their union.',
-  ),
-  'precision': labels.Label(
-    'Precision at the threshold',
-    'Share of the boxes that are hits, at the threshold chosen on the '
-    'validation split.',
-  ),
   'recall': labels.Label(
     'Recall at the threshold',
     'Share of the true boxes that were found, at the same threshold.',
-  ),
-  'froc_mean': labels.Label(
-    'Mean FROC of lesions', f'{_FROC}; hits by the LUNA16 rule.'
-  ),
-  'froc_mean_boxes': labels.Label(
-    'Mean FROC of lesions, by overlap',
-    f'{_FROC}; a hit shares slices with the lesion and more than half of the '
-    'smaller area, the rule of the older program.',
-  ),
+  )
 }
 
 
@@ -108,18 +87,17 @@ def write(
 
   Args:
     folder: a work folder, or the output of an evaluation: `predictions/` with
-      `boxes.json`, `curves.json` and, of scans, LUNA16's tables of the linked
+      `boxes.npz`, `curves.json` and, of scans, LUNA16's tables of the linked
       lesions; `metrics.jsonl` where there was training.
     results: what `results.json` is going to hold.
     cases: the scans or pictures that were scored.
 
   Raises:
-    KeyError: a case has no entry in `boxes.json`.
+    ValueError: `boxes.npz` does not know a case.
   """
   predictions, threshold = folder / 'predictions', results['threshold']
   curves = json.loads((predictions / 'curves.json').read_text())
-  boxes = json.loads((predictions / 'boxes.json').read_text())
-  found = [_read(boxes[key]) for key in cases.keys]
+  found = _read(predictions / 'boxes.npz', cases.keys)
   scored = [
     _score(truth or _NO_BOXES, each, threshold)
     for truth, each in zip(cases.boxes, found, strict=True)
@@ -148,16 +126,17 @@ def write(
   )
 
 
-def _read(entry: dict[str, list]) -> types.BoxDetections:
-  return types.BoxDetections(
-    np.array(entry['slices'], np.int32),
-    np.array(entry['corners'], float).reshape(-1, 4),
-    np.array(entry['scores'], float),
-    np.array(entry['labels'], np.int32),
-    np.array(entry['steps'], np.int32),
-    np.array(entry['suppressed'], bool),
-    np.array(entry['links'], np.int32),
-  )
+def _read(path: pathlib.Path, keys: Sequence[str]) -> list[types.BoxDetections]:
+  """Reads what was found in each case."""
+  with np.load(path) as arrays:
+    names, case = arrays['cases'].tolist(), arrays['boxes/case']
+    found = types.BoxDetections(
+      *(
+        arrays[f'boxes/{field.name}']
+        for field in dataclasses.fields(types.BoxDetections)
+      )
+    )
+  return [_take(found, case == names.index(key)) for key in keys]
 
 
 def _take(rows: types.BoxDetections, index: np.ndarray) -> types.BoxDetections:
@@ -191,8 +170,8 @@ def _score(
       box_matches.Truths(
         truth.corners[mine],
         truth.labels[mine],
-        truth.ignored[mine],
         np.zeros(mine.sum(), bool),
+        truth.ignored[mine],
       )
     )
   matches = box_matches.match(detections, truths, max_detections=len(accepted))

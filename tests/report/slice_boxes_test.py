@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import functools
 import io
 import json
@@ -57,15 +58,19 @@ def _boxes(*rows):
 
 
 def _found(*rows):
-  """An entry of boxes.json of (slice, corners, score, step, suppressed)."""
-  entry = {'slices': [], 'corners': [], 'scores': [], 'steps': [],
-           'suppressed': [], 'labels': [], 'links': []}  # fmt: skip
-  for row in rows:
-    values = [*row, *(False, 1)[len(row) - 4 :], -1]
-    names = ('slices', 'corners', 'scores', 'steps', 'suppressed', 'labels')
-    for name, value in zip((*names, 'links'), values, strict=True):
-      entry[name].append(value)
-  return entry
+  """Boxes of (slice, corners, score, step, suppressed, label)."""
+  rows = [[*row, *(False, 1)[len(row) - 4 :]] for row in rows]
+  columns = zip(*rows, strict=True) if rows else [()] * 6
+  number, corners, scores, steps, suppressed, labels = map(np.array, columns)
+  return types.BoxDetections(
+    number.astype(np.int32),
+    corners.reshape(-1, 4).astype(float),
+    scores.astype(float),
+    labels.astype(np.int32),
+    steps.astype(np.int32),
+    suppressed.astype(bool),
+    np.full(len(rows), -1, np.int32),
+  )
 
 
 def _case(name, boxes, voxels=None):
@@ -125,6 +130,19 @@ def _three_scans():
   return _Cases(cases), found
 
 
+def _write_boxes(path, found):
+  arrays = {
+    'cases': np.array(list(found)),
+    'boxes/case': np.repeat(
+      np.arange(len(found)), list(map(len, found.values()))
+    ),
+  }
+  for field in dataclasses.fields(types.BoxDetections):
+    columns = [getattr(each, field.name) for each in found.values()]
+    arrays[f'boxes/{field.name}'] = np.concatenate(columns)
+  np.savez(path, **arrays)
+
+
 def _write(cases, found, results=None, curve=None):
   """Returns the page of a run."""
   curve = curve or {
@@ -139,7 +157,7 @@ def _write(cases, found, results=None, curve=None):
     (predictions / 'nothing').mkdir(parents=True)
     curves = {'coco': curve, 'bipartite': curve}
     (predictions / 'curves.json').write_text(json.dumps(curves))
-    (predictions / 'boxes.json').write_text(json.dumps(found))
+    _write_boxes(predictions / 'boxes.npz', found)
     for name in ('luna16.csv', 'nothing/luna16.csv'):
       tables.write_marks(predictions / name, {}, 'probability')
     truth = {'a': np.array([[1.0, 2.0, 3.0, 8.0]])}
@@ -170,9 +188,9 @@ class WriteTest(parameterized.TestCase):
     self.assertEmpty(checked.stack)
     for wanted in (
       'lidc_lstm · lidc',
-      'AP50 of boxes',
-      'Mean FROC of lesions, by overlap',
-      'share at least half of their union',
+      'AP50',
+      'Mean FROC of lesion boxes',
+      'Share of the true boxes that were found',
       'First outputs',
       '0.591',
       'Precision and recall of boxes',
