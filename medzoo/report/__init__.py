@@ -1,5 +1,7 @@
 """The page that a run leaves: its pictures and one self-contained HTML file.
 
-`plots` draws, `page` writes the page of any experiment from its
-`results.json`, `labels` holds the words for what a table shows.
+`page` writes the page of any experiment from its `results.json`; `labels`
+holds the words for what a table shows, `viewer` slices to scroll through.
+`plots` and `box_plots` draw, `figures` holds what several reports show.
+`nodules` and `slice_boxes` are the reports of experiments.
 """

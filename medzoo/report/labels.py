@@ -1,6 +1,7 @@
 """What a newcomer needs to read a table of scores: names, meanings, units."""
 
 import dataclasses
+from collections.abc import Mapping
 
 _RATES = {
   '0.125': '1/8',
@@ -100,8 +101,15 @@ _NAMES = {
 }
 
 
-def of(metric: str) -> Label:
-  """Returns a metric's label; one without a text is shown by its name."""
+def of(metric: str, own: Mapping[str, Label] | None = None) -> Label:
+  """Returns a metric's label; one without a text is shown by its name.
+
+  Args:
+    metric: as it is called in the results.
+    own: labels that an experiment has for itself, which go first.
+  """
+  if own and metric in own:
+    return own[metric]
   if metric in _LABELS:
     return _LABELS[metric]
   return Label(plain(metric), is_share=False)

@@ -4,9 +4,7 @@ Everything is read from the folder that a run leaves; only the pictures of the
 scans need the dataset.
 """
 
-import json
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from medzoo import types
 from medzoo.data import sources
 from medzoo.data import volumes
 from medzoo.io import tables
-from medzoo.report import labels
+from medzoo.report import figures
 from medzoo.report import page
 from medzoo.report import plots
 
@@ -38,13 +36,8 @@ def write(
     cases: the scans that were scored, for their pictures.
   """
   predictions = folder / 'predictions'
-  figures = [
-    page.Figure(
-      'Free-response ROC',
-      _froc(predictions, results, cases),
-      'Sensitivity against false positives per scan by the LUNA16 rules, with '
-      'the 95 % band of resampled patients.',
-    ),
+  shown = [
+    figures.froc(predictions, results, cases),
     page.Figure(
       'Hits, misses and false positives',
       plots.montage(_panels(predictions, results['threshold'], cases)),
@@ -52,37 +45,9 @@ def write(
       'circle is the annotated nodule, for false positives the detection. '
       'Misses by size, false positives and hits by score.',
     ),
-    page.Figure(
-      'Training',
-      plots.training_curves(_rows(folder / 'metrics.jsonl')),
-      'Terms of the loss and validation scores by step.',
-    ),
+    figures.training(folder),
   ]
-  shown = [figure for figure in figures if figure.png is not None]
   page.write(folder / 'report.html', results, shown, _notes(results))
-
-
-def _froc(
-  predictions: pathlib.Path, results: dict[str, Any], cases: sources.Cases
-) -> bytes:
-  names = ['this model', *results.get('baselines', {})]
-  folders = [
-    predictions,
-    *(predictions / n for n in results.get('baselines', {})),
-  ]
-  return plots.froc(
-    {
-      labels.plain(name): tables.read_marks(
-        folder / 'luna16.csv', 'probability'
-      )
-      for name, folder in zip(names, folders, strict=True)
-    },
-    tables.read_marks(predictions / 'annotations.csv', 'diameter_mm'),
-    tables.read_marks(predictions / 'annotations_excluded.csv', 'diameter_mm'),
-    tables.read_seriesuids(predictions / 'seriesuids.csv'),
-    groups=dict(zip(cases.keys, cases.groups, strict=True)),
-    seed=results['seed'],
-  )
 
 
 def _panels(
@@ -189,12 +154,6 @@ def _slice(
   )
   radius = np.nan_to_num(max(row['diameter'], 3.0) / 2 / pixel)
   return image, (index[1] - y + half, index[2] - x + half, float(radius))
-
-
-def _rows(path: pathlib.Path) -> Iterable[dict[str, Any]]:
-  if not path.exists():
-    return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _notes(results: dict[str, Any]) -> list[str]:

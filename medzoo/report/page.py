@@ -6,6 +6,7 @@ sure that is, to somebody who has not seen the project before.
 
 import base64
 import dataclasses
+import hashlib
 import importlib.resources
 import json
 import pathlib
@@ -15,6 +16,9 @@ from typing import Any
 import jinja2
 
 from medzoo.report import labels
+from medzoo.report import viewer
+
+_Names = Mapping[str, labels.Label] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,20 +27,22 @@ class Figure:
 
   Attributes:
     title: a few words.
-    png: the file's bytes.
+    png: the file's bytes; None where there was nothing to draw, and the page
+      leaves the figure out.
     caption: what there is to see, in a sentence or two; may be ''.
   """
 
   title: str
-  png: bytes
+  png: bytes | None
   caption: str = ''
 
 
 def write(
   path: pathlib.Path,
   results: Mapping[str, Any],
-  figures: Sequence[Figure] = (),
+  figures: Sequence[Figure | viewer.Viewer] = (),
   notes: Sequence[str] = (),
+  names: _Names = None,
 ) -> None:
   """Writes the page.
 
@@ -48,38 +54,48 @@ def write(
       `repairs`, `skipped`) may be missing.
     figures: in the order of the page.
     notes: lines on what else a reader ought to know; shown as given.
+    names: labels of metrics that mean something else in this experiment, or
+      nothing in others.
 
   Raises:
     ValueError: there is no metric to head the page with.
   """
-  path.write_text(render(results, figures, notes), encoding='utf-8')
+  path.write_text(render(results, figures, notes, names), encoding='utf-8')
 
 
 def render(
   results: Mapping[str, Any],
-  figures: Sequence[Figure] = (),
+  figures: Sequence[Figure | viewer.Viewer] = (),
   notes: Sequence[str] = (),
+  names: _Names = None,
 ) -> str:
   """Returns the page as text; see `write`."""
-  source = importlib.resources.files('medzoo.report') / 'page.html.jinja'
   environment = jinja2.Environment(
+    loader=jinja2.FunctionLoader(_source),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    keep_trailing_newline=True,
   )
-  template = environment.from_string(source.read_text(encoding='utf-8'))
-  return template.render(
+  shown = [figure for figure in figures if _is_shown(figure)]
+  has_viewer = any(isinstance(figure, viewer.Viewer) for figure in shown)
+  script = _source('viewer.js') if has_viewer else ''
+  return environment.get_template('page.html.jinja').render(
     title=f'{results["experiment"]} · {results["variant"]}',
     banners=_banners(results),
-    headline=_headline(results),
-    figures=[_figure(figure) for figure in figures],
-    metrics=_metric_table(results),
-    differences=_differences(results),
+    headline=_headline(results, names),
+    figures=[_figure(figure) for figure in shown],
+    metrics=_metric_table(results, names),
+    differences=_differences(results, names),
     facts=_facts(results),
     tables=_tables(results),
     skipped=_skipped(results),
     notes=notes,
+    script=script,
+    script_hash=base64.b64encode(
+      hashlib.sha256(script.encode('utf-8')).digest()
+    ).decode('ascii'),
     raw=json.dumps(results, indent=2, ensure_ascii=False, default=str),
   )
 
@@ -104,7 +120,7 @@ def _banners(results: Mapping[str, Any]) -> list[dict[str, str]]:
   return banners
 
 
-def _headline(results: Mapping[str, Any]) -> dict[str, Any]:
+def _headline(results: Mapping[str, Any], names: _Names) -> dict[str, Any]:
   metrics = results['metrics']
   if not metrics:
     raise ValueError('the results hold no metric to head the report with')
@@ -113,7 +129,7 @@ def _headline(results: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(
       f'the main metric {name!r} is not among the metrics {", ".join(metrics)}'
     )
-  label = labels.of(name)
+  label = labels.of(name, names)
   systems = {'This model': metrics[name]}
   for baseline, values in results.get('baselines', {}).items():
     if name in values:
@@ -125,7 +141,7 @@ def _headline(results: Mapping[str, Any]) -> dict[str, Any]:
       for system, entry in systems.items()
     ],
     'differences': [
-      row for row in _differences(results) if row['metric'] == name
+      row for row in _differences(results, names) if row['metric'] == name
     ],
     'groups': results['dataset']['groups'],
   }
@@ -159,14 +175,14 @@ def _entry(entry: Mapping[str, Any]) -> dict[str, str]:
   return {'value': shown, 'interval': interval}
 
 
-def _metric_table(results: Mapping[str, Any]) -> dict[str, Any]:
+def _metric_table(results: Mapping[str, Any], names: _Names) -> dict[str, Any]:
   """One row a metric, one column a system."""
   baselines = results.get('baselines', {}) | results.get('ablations', {})
   systems = {'This model': results['metrics']}
   systems |= {labels.plain(name): rows for name, rows in baselines.items()}
   rows = [
     {
-      'label': labels.of(name),
+      'label': labels.of(name, names),
       'cells': [
         _entry(values[name]) if name in values else None
         for values in systems.values()
@@ -177,13 +193,15 @@ def _metric_table(results: Mapping[str, Any]) -> dict[str, Any]:
   return {'systems': list(systems), 'rows': rows}
 
 
-def _differences(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _differences(
+  results: Mapping[str, Any], names: _Names
+) -> list[dict[str, Any]]:
   """Reads `paired_differences`: 'cpm - baseline' -> entry."""
   rows = []
   for name, entry in results.get('paired_differences', {}).items():
     metric, _, other = name.partition(' - ')
     other = labels.plain(other)
-    row = {'metric': metric, 'label': labels.of(metric), 'other': other}
+    row = {'metric': metric, 'label': labels.of(metric, names), 'other': other}
     if entry['value'] is None:
       verdict = entry.get('why', 'undefined')
     elif entry['low'] > 0:
@@ -282,10 +300,24 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _figure(figure: Figure) -> dict[str, str]:
+def _is_shown(figure: Figure | viewer.Viewer) -> bool:
+  if isinstance(figure, viewer.Viewer):
+    return bool(figure.scans)
+  return figure.png is not None
+
+
+def _figure(figure: Figure | viewer.Viewer) -> dict[str, Any]:
+  if isinstance(figure, viewer.Viewer):
+    return viewer.context(figure)
   data = base64.b64encode(figure.png).decode('ascii')
   return {
     'title': figure.title,
     'caption': figure.caption,
     'source': f'data:image/png;base64,{data}',
   }
+
+
+def _source(name: str) -> str:
+  """Reads a part of the page that lies beside this module."""
+  folder = importlib.resources.files('medzoo.report')
+  return (folder / name).read_text(encoding='utf-8')

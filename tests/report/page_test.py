@@ -1,93 +1,21 @@
 import copy
-import html.parser
 import pathlib
-import re
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from medzoo.report import labels
 from medzoo.report import page
+from tests.report import pages
 
 _PNG = b'\x89PNG\r\n\x1a\nnot really'
 
 
-def _entry(value, low, high):
-  return {'value': value, 'low': low, 'high': high, 'n': 20}
-
-
-def _results():
-  return {
-    'experiment': 'nodule3d',
-    'variant': 'luna16',
-    'finished': True,
-    'seed': 0,
-    'main_metric': 'cpm',
-    'dataset': {
-      'name': 'luna16',
-      'version': '1.0.0',
-      'split': 'subset9',
-      'examples': 88,
-      'groups': 87,
-      'synthetic': False,
-    },
-    'metrics': {
-      'sensitivity_at_0.125': _entry(0.6, 0.5, 0.7),
-      'cpm': _entry(0.8391, 0.78, 0.89),
-      'candidates_per_scan': _entry(57.25, 50, 61),
-    },
-    'baselines': {'laplacian_of_gaussian': {'cpm': _entry(0.25, 0.2, 0.3)}},
-    'paired_differences': {
-      'cpm - laplacian_of_gaussian': _entry(0.5891, 0.5, 0.65)
-    },
-    'ablations': {},
-    'folds': [],
-    'threshold': 0.4127,
-    'stages': [
-      {'name': 'screening', 'steps': 1500, 'params': 2364000, 'seconds': 75.4}
-    ],
-    'timing': {'train_seconds': 7500.0, 'seconds_per_case': 3.2},
-    'peak_memory_mb': {'train': 2301},
-    'device': 'cpu x1',
-    'versions': {'medzoo': '0.1.0', 'jax': '0.10.1'},
-    'repairs': {'duplicate_slices': 3},
-    'skipped': [
-      {'series': '1.2.3.4', 'reason': 'gantry_tilt'},
-      {'series': '1.2.3.5', 'reason': 'gantry_tilt'},
-    ],
-  }
-
-
-class _Checker(html.parser.HTMLParser):
-  """Collects text, what is linked to, and whether tags are balanced."""
-
-  void = ('meta', 'img', 'br')
-
-  def __init__(self, text):
-    super().__init__()
-    self.stack, self.links, self.words = [], [], []
-    self.feed(text)
-    self.close()
-
-  def handle_starttag(self, tag, attrs):
-    if tag not in self.void:
-      self.stack.append(tag)
-    self.links += [v for k, v in attrs if k in ('src', 'href', 'data')]
-
-  def handle_endtag(self, tag):
-    assert self.stack.pop() == tag, tag
-
-  def handle_data(self, data):
-    self.words.append(data)
-
-  @property
-  def text(self):
-    return re.sub(r'\s+', ' ', ' '.join(self.words))
-
-
 class PageTest(parameterized.TestCase):
   def render(self, results=None, figures=(), notes=()):
-    checked = _Checker(page.render(results or _results(), figures, notes))
+    checked = pages.Checker(
+      page.render(results or pages.results(), figures, notes)
+    )
     self.assertEmpty(checked.stack)
     return checked
 
@@ -121,7 +49,7 @@ class PageTest(parameterized.TestCase):
     self.assertNotIn('mean nothing', text)
 
   def test_headline_is_the_main_metric_or_the_first(self):
-    results = _results()
+    results = pages.results()
     self.assertIn('<div class="big">0.839</div>', page.render(results))
     del results['main_metric']
     self.assertIn('<div class="big">0.600</div>', page.render(results))
@@ -129,10 +57,10 @@ class PageTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "'dice' is not among"):
       page.render(results)
     with self.assertRaisesRegex(ValueError, 'no metric'):
-      page.render({**_results(), 'metrics': {}})
+      page.render({**pages.results(), 'metrics': {}})
 
   def test_banners(self):
-    results = _results()
+    results = pages.results()
     results['dataset']['synthetic'] = True
     self.assertIn('Synthetic data', self.render(results).text)
     results['variant'] = 'smoke'
@@ -146,14 +74,14 @@ class PageTest(parameterized.TestCase):
     (0.1, 0.2, 'higher than Laplacian of Gaussian'),
   )
   def test_verdict(self, low, high, words):
-    results = _results()
-    entry = _entry((low + high) / 2, low, high)
+    results = pages.results()
+    entry = pages.entry((low + high) / 2, low, high)
     results['paired_differences']['cpm - laplacian_of_gaussian'] = entry
     self.assertIn(words, self.render(results).text)
 
   def test_undefined_metrics_say_why(self):
-    results = _results()
-    undefined = _entry(None, None, None) | {'why': 'no nodule among them'}
+    results = pages.results()
+    undefined = pages.entry(None, None, None) | {'why': 'no nodule among them'}
     results['metrics']['cpm'] = undefined
     results['paired_differences'] = {'cpm - laplacian_of_gaussian': undefined}
     text = self.render(results).text
@@ -161,7 +89,7 @@ class PageTest(parameterized.TestCase):
     self.assertNotIn('95 % interval no nodule', text)
 
   def test_parts_that_a_run_lacks_are_left_out(self):
-    results = _results()
+    results = pages.results()
     for name in (
       'baselines', 'paired_differences', 'ablations', 'folds', 'threshold',
       'repairs', 'skipped', 'main_metric',
@@ -172,23 +100,23 @@ class PageTest(parameterized.TestCase):
     self.assertNotIn('Left out', text)
 
   def test_other_kinds_of_metric(self):
-    results = _results()
+    results = pages.results()
     results['metrics']['confusion_matrix'] = {
       'value': [[50, 3], [4, 20]], 'labels': ['normal', 'nodule'],
     }  # fmt: skip
-    results['folds'] = [{'fold': 0, 'cpm': _entry(0.8, 0.7, 0.9)}]
+    results['folds'] = [{'fold': 0, 'cpm': pages.entry(0.8, 0.7, 0.9)}]
     text = self.render(results).text
     self.assertIn('Confusion matrix [[50, 3], [4, 20]]', text)
     self.assertIn('0.800 (0.700 to 0.900)', text)
 
   def test_everything_is_escaped(self):
     evil = '<script>alert("x")</script>'
-    results = copy.deepcopy(_results())
+    results = copy.deepcopy(pages.results())
     results['experiment'] = results['device'] = evil
     results['dataset'][evil] = results['versions'][evil] = evil
-    results['metrics'][evil] = _entry(0.1, 0.0, 0.2)
-    results['baselines'] = {evil: {'cpm': _entry(0.1, 0.0, 0.2)}}
-    results['paired_differences'] = {f'cpm - {evil}': _entry(1, 0, 2)}
+    results['metrics'][evil] = pages.entry(0.1, 0.0, 0.2)
+    results['baselines'] = {evil: {'cpm': pages.entry(0.1, 0.0, 0.2)}}
+    results['paired_differences'] = {f'cpm - {evil}': pages.entry(1, 0, 2)}
     results['skipped'] = [{'series': evil, 'reason': evil}]
     text = page.render(results, [page.Figure(evil, _PNG, evil)], [evil])
     self.assertNotIn('<script', text)
@@ -200,15 +128,30 @@ class PageTest(parameterized.TestCase):
     self.assertLen(checked.links, 2)
     for link in checked.links:
       self.assertStartsWith(link, 'data:image/png;base64,')
-    text = page.render(_results(), figures)
+    text = page.render(pages.results(), figures)
     self.assertNotRegex(text, r'https?://|url\(|@import|<script|<link')
+
+  def test_figures_of_nothing_are_left_out(self):
+    figures = [page.Figure('Empty', None), page.Figure('FROC', _PNG)]
+    self.assertEqual(
+      page.render(pages.results(), figures),
+      page.render(pages.results(), figures[1:]),
+    )
+
+  def test_own_names_go_first(self):
+    own = {'cpm': labels.Label('Mean sensitivity', 'Of this experiment.')}
+    text = page.render(pages.results(), names=own)
+    self.assertIn('Mean sensitivity', text)
+    self.assertIn('Of this experiment.', text)
+    self.assertNotIn('CPM', text)
+    self.assertIn('Candidates per scan', text)
 
   def test_write(self):
     path = pathlib.Path(self.create_tempdir().full_path) / 'report.html'
-    page.write(path, _results(), [page.Figure('A · B', _PNG)], ['µ'])
+    page.write(path, pages.results(), [page.Figure('A · B', _PNG)], ['µ'])
     self.assertEqual(
       path.read_text(encoding='utf-8'),
-      page.render(_results(), [page.Figure('A · B', _PNG)], ['µ']),
+      page.render(pages.results(), [page.Figure('A · B', _PNG)], ['µ']),
     )
 
 
