@@ -308,6 +308,7 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
   config.evaluation.resamples = 100
   for baseline in config.evaluation.baselines.values():
     baseline.tuning_cases = 1
+    baseline.grid.update({k: v[:2] for k, v in baseline.grid.items()})
 
 
 def _lidc(config: ml_collections.ConfigDict) -> None:

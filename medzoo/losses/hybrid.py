@@ -4,8 +4,10 @@ Dou et al. 2017 (arXiv 1708.03867): classification plus 0.5 times a smooth L1
 on the place and size of positives, with convnet3d's normalisation.
 """
 
+import functools
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -38,8 +40,9 @@ def encode(
   return jnp.concatenate([place, scale[..., None]], -1) / _STD
 
 
+@functools.partial(jax.jit, static_argnames='patch')
 def decode(
-  targets: Float[Array, '*b 4'], patch: Sequence[float | int]
+  targets: Float[Array, '*b 4'], patch: tuple[float | int, ...]
 ) -> tuple[Float[Array, '*b 3'], Float[Array, '*b']]:
   """Turns targets back into millimetres; the inverse of `encode`.
 

@@ -143,7 +143,7 @@ def _outputs(
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-  return np.asarray(jax.nn.softmax(logits.astype(np.float64)), np.float64)
+  return np.asarray(jax.jit(jax.nn.softmax)(logits), np.float64)
 
 
 Predictor = Nodules

@@ -97,7 +97,7 @@ class Evaluator:
   """Collects predictions on validation cubes and scores them at the end."""
 
   def __init__(self, extent: tuple[float, float, float]):
-    self._extent = extent
+    self._extent = tuple(extent)
     self._rows: list[dict[str, np.ndarray]] = []
 
   def update(self, batch: Batch, predictions: dict[str, np.ndarray]) -> None:

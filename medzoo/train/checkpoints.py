@@ -109,13 +109,13 @@ class Checkpoints:
         was written of this checkpoint is removed.
     """
     items = {
-      'variables': ocp.args.PyTreeSave(state.variables),
-      'optimizer': ocp.args.PyTreeSave(_optimizer(state)),
+      'variables': _save_args(state.variables),
+      'optimizer': _save_args(_optimizer(state)),
       'iterator': grain.checkpoint.CheckpointSave(iterator),
       'extra': ocp.args.JsonSave(dict(extra)),
     }
     if best is not None:
-      items['best'] = ocp.args.PyTreeSave(best)
+      items['best'] = _save_args(best)
     trees = [state.variables, state.opt_state, best]
     try:
       self._clear()
@@ -259,6 +259,11 @@ def _size(trees: Any) -> int:
   """Bytes that a checkpoint may take: the arrays and room for the rest."""
   leaves = jax.tree.leaves(trees)
   return sum(leaf.nbytes + _BYTES_PER_ARRAY for leaf in leaves) + _BYTES_MORE
+
+
+def _save_args(tree: Any) -> ocp.args.PyTreeSave:
+  """Saves from the host: orbax would have each device cut and copy a part."""
+  return ocp.args.PyTreeSave(jax.device_get(tree))
 
 
 def _restore_args(template: Any) -> ocp.args.PyTreeRestore:

@@ -196,12 +196,13 @@ class _Fit:
       jax.random.key(settings.seed),
     )
     params = state_lib.shapes(self.task, init_key, self.batch)['params']
-    self.tx, self.schedule = optim.make(
+    self.tx, schedule = optim.make(
       settings.optimizer,
       steps=settings.steps,
       params=params,
       trainable=settings.trainable,
     )
+    self.schedule = jax.jit(schedule)
     args = (self.task, init_key, self.batch, self.tx)
     options = {'mesh': self.mesh, 'trainable': settings.trainable}
     restored = self.store.restore_latest(

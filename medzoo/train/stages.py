@@ -197,7 +197,7 @@ def _initial(
   if not sources:
     return None
   key = state.init_key(run.config['seed'])
-  variables = jax.jit(task.init)(key, next(batches()))
+  variables = state.init(task, key, next(batches()))
   variables = initial.start(variables, sources, run.parameters)
   return jax.tree.map(np.asarray, variables)
 

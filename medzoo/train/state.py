@@ -1,5 +1,6 @@
 """What training changes: parameters, averages, optimiser state, step."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,11 +46,23 @@ def init_key(seed: int) -> jax.Array:
   return jax.random.key(seed, impl='rbg')
 
 
+@functools.partial(jax.jit, static_argnames='task')
+def init(
+  task: Any, key: jax.Array, batch: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """Returns the task's fresh variables.
+
+  Jitted here, once for all that need them or their shapes: to trace a network
+  takes long.
+  """
+  return task.init(key, batch)
+
+
 def shapes(
   task: Any, key: jax.Array, batch: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
   """Returns the task's variables as shapes, without computing any."""
-  return jax.eval_shape(task.init, key, dict(batch))
+  return init.eval_shape(task, key, dict(batch))
 
 
 def create(
@@ -77,7 +90,8 @@ def create(
     ValueError: `initial` does not have the task's names and shapes.
   """
   if initial is None:
-    variables = jax.jit(task.init, out_shardings=devices.replicated(mesh))(
+    fresh = functools.partial(init, task)
+    variables = jax.jit(fresh, out_shardings=devices.replicated(mesh))(
       key, dict(batch)
     )
   else:
