@@ -166,10 +166,66 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   detector.checkpoint_every = 500
 
 
+def _smoke(config: ml_collections.ConfigDict) -> None:
+  """Seconds on a CPU; its numbers mean nothing."""
+  config.dataset.name = 'lidc_idri/phantom_smoke'
+  config.dataset.synthetic = True
+  _tiny(config)
+
+
+def _smoke_boxes_json(config: ml_collections.ConfigDict) -> None:
+  """The same on pictures with two classes of boxes."""
+  _boxes_json(config)
+  config.dataset.name = 'boxes_json/phantom_smoke'
+  config.dataset.options = {}
+  config.dataset.synthetic = True
+  _tiny(config)
+  config.stages.detector.model.num_classes = 3
+
+
+def _tiny(config: ml_collections.ConfigDict) -> None:
+  """Next to no network and next to no training."""
+  _narrow(config)
+  config.preprocess.shape = (64, 96)
+  detector = config.stages.detector
+  detector.model.encoder.widths = (4, 4, 8, 8)
+  detector.model.update(
+    coarse_channels=8, fine_channels=4, context_from=6, units=8, rezoom_units=8
+  )
+  detector.steps = 6
+  detector.batch_size = 8
+  detector.eval_every = 3
+  detector.checkpoint_every = 2
+  config.evaluation.resamples = 100
+  if 'laplacian_of_gaussian' in config.evaluation.baselines:
+    blobs = config.evaluation.baselines.laplacian_of_gaussian
+    blobs.tuning_cases = 1
+    blobs.grid.exponent = (2.0,)
+
+
 def _lidc(config: ml_collections.ConfigDict) -> None:
   """LIDC-IDRI as TCIA publishes it."""
   del config
 
 
-_MAKERS = dict(phantom=_phantom, lidc=_lidc)
+def _boxes_json(config: ml_collections.ConfigDict) -> None:
+  """Anyone's folder of pictures with boxes, of several classes even.
+
+  `--config.dataset.options.classes` names them in the order of their ids, and
+  `--config.stages.detector.model.num_classes` counts them and the background.
+  """
+  config.dataset.name = 'boxes_json'
+  config.dataset.options = dict(classes=())
+  config.preprocess.region = 'none'
+  # The filter knows lungs only.
+  config.evaluation.baselines = dict(nothing=dict(name='nothing'))
+
+
+_MAKERS = dict(
+  phantom=_phantom,
+  lidc=_lidc,
+  boxes_json=_boxes_json,
+  smoke=_smoke,
+  smoke_boxes_json=_smoke_boxes_json,
+)
 VARIANTS = tuple(_MAKERS)
