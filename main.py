@@ -31,7 +31,9 @@ _MANUAL_DIR = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'prepared datasets')
 _INPUT = flags.DEFINE_string(
-  'input', None, 'predict: a DICOM folder, a volume file, or a folder of them'
+  'input',
+  None,
+  'predict: a DICOM folder, a volume file, a picture, or a folder of them',
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'predict and evaluate: the folder to write to'
@@ -93,7 +95,7 @@ def _run(argv: Sequence[str]) -> None:
     )
   else:
     if not _INPUT.value:
-      raise build.ConfigError('--mode=predict needs --input: scans to look at')
+      raise build.ConfigError('--mode=predict needs --input: what to look at')
     output = pathlib.Path(_OUTPUT.value or workdir / 'predict')
     print(predict.predict(workdir, pathlib.Path(_INPUT.value), output))
 

@@ -7,7 +7,7 @@ with x = 0 at the left edge of the first pixel; ids count from 1.
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,6 +34,32 @@ def write_results(
   _write(path, rows)
 
 
+def write_found(
+  path: pathlib.Path,
+  names: Sequence[str],
+  images: np.ndarray,
+  corners: np.ndarray,
+  labels: np.ndarray,
+  scores: np.ndarray,
+  classes: Mapping[int, str],
+) -> None:
+  """Writes detections with their images and classes, in a file for viewers.
+
+  Args:
+    path: the JSON file.
+    names: what stands for the file name of each image.
+    images: (n,) number of each box's image, from 0.
+    corners: (n, 4) y0, x0, y1, x1, half-open, pixels.
+    labels: (n,) class ids.
+    scores: (n,) higher is surer.
+    classes: class id -> name, of these labels at least.
+  """
+  rows = _annotations(images, corners, labels, np.zeros(len(images), bool))
+  for row, score in zip(rows, scores, strict=True):
+    row['score'] = float(score)
+  _write(path, _document(names, rows, classes))
+
+
 def write_truth(
   path: pathlib.Path,
   names: Sequence[str],
@@ -52,21 +78,36 @@ def write_truth(
     labels: (n,) class ids.
     ignored: (n,) whether finding it is neither right nor wrong, `iscrowd`.
   """
+  rows = _annotations(images, corners, labels, ignored)
+  classes = {label: f'class {label}' for label in np.unique(labels).tolist()}
+  _write(path, _document(names, rows, classes))
+
+
+def _document(
+  names: Sequence[str],
+  rows: list[dict[str, object]],
+  classes: Mapping[int, str],
+) -> dict[str, object]:
+  return {
+    'images': [
+      {'id': i + 1, 'file_name': name} for i, name in enumerate(names)
+    ],
+    'categories': [{'id': i, 'name': name} for i, name in classes.items()],
+    'annotations': rows,
+  }
+
+
+def _annotations(
+  images: np.ndarray,
+  corners: np.ndarray,
+  labels: np.ndarray,
+  ignored: np.ndarray,
+) -> list[dict[str, object]]:
   rows = _rows(images, corners, labels)
   for i, (row, crowd) in enumerate(zip(rows, ignored, strict=True)):
     _, _, width, height = row['bbox']
     row |= {'id': i + 1, 'area': width * height, 'iscrowd': int(crowd)}
-  document = {
-    'images': [
-      {'id': i + 1, 'file_name': name} for i, name in enumerate(names)
-    ],
-    'categories': [
-      {'id': int(label), 'name': f'class {label}'}
-      for label in np.unique(labels)
-    ],
-    'annotations': rows,
-  }
-  _write(path, document)
+  return rows
 
 
 def _rows(

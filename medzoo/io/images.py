@@ -9,10 +9,16 @@ import os
 import numpy as np
 from PIL import Image
 
+SUFFIXES = ('.bmp', '.png', '.jpg', '.jpeg', '.tif', '.tiff')
 # Pillow knows formats that start other programs; none of them is asked.
 _FORMATS = ('BMP', 'PNG', 'JPEG', 'TIFF')
 # Pillow warns of more, and decoding it would take a gigabyte.
 _MOST_PIXELS = 1 << 26
+
+
+def is_picture_file(path: str | os.PathLike[str]) -> bool:
+  """Whether the name ends as a picture's does."""
+  return os.fspath(path).lower().endswith(SUFFIXES)
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:

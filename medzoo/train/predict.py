@@ -1,7 +1,9 @@
-"""Applies a trained model to scans that nobody has labelled.
+"""Applies a trained model to scans and pictures that nobody has labelled.
 
 All it needs of a work folder is `model/`, which can be copied elsewhere: the
-parameters as safetensors files, the config, and the operating threshold.
+parameters as safetensors files, the config, the operating threshold and the
+names of the classes. What is written of what was found is the protocol's, see
+`train.protocols`.
 """
 
 import dataclasses
@@ -9,21 +11,29 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from medzoo import types
 from medzoo.io import dicom
-from medzoo.io import tables
+from medzoo.io import images
 from medzoo.io import volumes
-from medzoo.metrics import luna16
 from medzoo.train import build
+from medzoo.train import evaluate
+from medzoo.train import mapping
 from medzoo.train import progress
 from medzoo.train import stages
 
-# The name of a scan, and the function that reads it.
+_PICTURES = 'pictures'
+# File systems take 255 bytes; a UID has 64 at most.
+_LONGEST_NAME = 100
+
+# The name of a scan or a picture, and the function that reads it.
 Readable = tuple[str, Callable[[], types.Volume]]
 
 
@@ -34,12 +44,14 @@ class Model:
   Attributes:
     folder: of the parameters.
     config: the experiment's, as plain dicts.
-    threshold: the operating threshold, chosen on validation scans.
+    threshold: the operating threshold, chosen on validation cases.
+    classes: names of the class ids from 1; () where the dataset named none.
   """
 
   folder: pathlib.Path
   config: dict[str, Any]
   threshold: float
+  classes: Sequence[str] = ()
 
   @property
   def digest(self) -> str:
@@ -49,10 +61,15 @@ class Model:
       digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
+  def class_name(self, label: int) -> str:
+    """Returns what a class id, from 1, stands for."""
+    named = label <= len(self.classes)
+    return self.classes[label - 1] if named else f'class {label}'
+
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-  """A series that was not read, and why, by the reader's code."""
+  """A series or a file that was not read, and why, by the reader's code."""
 
   series: str
   reason: str
@@ -69,7 +86,8 @@ def read_model(workdir: pathlib.Path) -> Model:
     if path.exists():
       facts = json.loads(path.read_text())
       if 'threshold' in facts:
-        return Model(folder, facts['config'], facts['threshold'])
+        names = tuple(facts.get('classes', ()))
+        return Model(folder, facts['config'], facts['threshold'], names)
   raise build.ConfigError(
     f'{workdir}: found no model/config.json, expected a finished work folder; '
     'train first, or name one with --workdir'
@@ -79,24 +97,28 @@ def read_model(workdir: pathlib.Path) -> Model:
 def predict(
   workdir: pathlib.Path, source: pathlib.Path, output: pathlib.Path
 ) -> str:
-  """Finds lesions in every scan under a path.
+  """Looks at every scan and, if the protocol reads them, picture under a path.
 
-  Writes `luna16.csv`, up to 100 candidates a scan in world mm, and
-  `detections.json`, those at or above the operating threshold and what was
-  skipped.
+  Writes `detections.json`: of every case what was found at or above the
+  operating threshold and which files below `pictures` show it, and what was
+  skipped. What else it writes is the protocol's.
 
   Args:
     workdir: where the model lies.
-    source: a volume file, a DICOM folder, or a folder of any of these.
+    source: a picture, a volume file, a DICOM folder, or a folder of any of
+      these.
     output: the folder to write to.
 
   Returns:
     A summary in a few lines.
 
   Raises:
-    ValueError: there is no scan that can be read.
+    build.ConfigError: there is no model, no such path, or the path is where
+      pictures are to be written.
+    ValueError: there is nothing that can be read.
   """
   model = read_model(workdir)
+  rules = evaluate.protocol(model.config)
   predictor = build.build(
     'predictors',
     model.config['evaluation']['predictor'],
@@ -104,8 +126,8 @@ def predict(
     model.config['preprocess'],
   )
   variables = stages.load_variables(model.folder, predictor.stages)
-  marks, cases = {}, []
-  readers, skipped = _find(source)
+  readers, skipped = _find(source, output / _PICTURES, rules.READS_PICTURES)
+  digest, cases, outputs, lengths = model.digest, [], {}, {}
   with progress.Progress('predict', len(readers)) as bar:
     for done, (name, read) in enumerate(readers, 1):
       try:
@@ -114,74 +136,128 @@ def predict(
         # A refusal of the DICOM reader has a code.
         skipped.append(Skipped(name, getattr(error, 'code', str(error))))
         continue
-      name = volume.series_uid or name
-      found = predictor(variables, volume)['detections']
-      marks[name] = np.column_stack(
-        [found.centers.reshape(-1, 3), found.scores]
+      # Files of several folders may share a name.
+      key = name if volume.series_uid in outputs else volume.series_uid or name
+      began = time.monotonic()
+      found = predictor(variables, volume)
+      one = mapping.Output(key, found, time.monotonic() - began)
+      outputs[key] = one
+      lengths[key] = None if volume.spacing[0] is None else len(volume.voxels)
+      cases.append(
+        {
+          'case': key,
+          'model': digest,
+          'threshold': model.threshold,
+          'repairs': list(volume.repairs),
+          **rules.describe(one, volume, model),
+          'pictures': _write_pictures(
+            output, key, rules.draw(one, volume, model), lengths[key] is None
+          ),
+        }
       )
-      cases.append(_describe(name, volume, found, model))
       bar.update(done)
-  if not marks:
+  if not cases:
     reasons = ', '.join(sorted({s.reason for s in skipped})) or 'nothing in it'
-    raise ValueError(f'{source}: found no scan that can be read: {reasons}')
+    raise ValueError(f'{source}: found no case that can be read: {reasons}')
   output.mkdir(parents=True, exist_ok=True)
-  capped = {k: luna16.capped(m, luna16.MAX_MARKS) for k, m in marks.items()}
-  tables.write_marks(output / 'luna16.csv', capped, 'probability')
+  written = rules.write_found(output, outputs, lengths, model)
   missed = [dataclasses.asdict(s) for s in skipped]
   whole = cases[0] if len(cases) == 1 else {'cases': cases}
   text = json.dumps({**whole, 'skipped': missed}, indent=2)
   (output / 'detections.json').write_text(text + '\n')
-  return _summary(cases, skipped, output)
+  return _summary(cases, skipped, output, [*written, 'detections.json'])
 
 
-def _find(source: pathlib.Path) -> tuple[list[Readable], list[Skipped]]:
-  """Finds every scan under a path, in a volume file or as a DICOM series."""
+def _find(
+  source: pathlib.Path, pictures: pathlib.Path, reads_pictures: bool
+) -> tuple[list[Readable], list[Skipped]]:
+  """Finds every volume file, DICOM series and picture under a path.
+
+  What lies in `pictures` was drawn by an earlier call, and is skipped.
+  """
   if not source.exists():
     raise build.ConfigError(f'--input {source}: found no such file or folder')
+  pictures = pictures.resolve()
+  if pictures in (source.resolve(), *source.resolve().parents):
+    raise build.ConfigError(
+      f'--input {source}: is where pictures are to be written; choose another '
+      '--output'
+    )
   files = sorted(source.rglob('*')) if source.is_dir() else [source]
-  scans = [
-    (path.name, functools.partial(volumes.read, path))
-    for path in files
-    if volumes.is_volume_file(path)
+  readers, skipped, rest = [], [], set()
+  if pictures.is_dir() and source.resolve() in pictures.parents:
+    skipped.append(Skipped(_PICTURES, 'written by predict'))
+  for path in filter(pathlib.Path.is_file, files):
+    name = path.relative_to(source).as_posix() if path != source else path.name
+    if volumes.is_volume_file(path):
+      readers.append((name, functools.partial(volumes.read, path)))
+    elif not images.is_picture_file(path):
+      rest.add(str(path))
+    elif not reads_pictures:
+      skipped.append(Skipped(name, 'picture'))
+    elif pictures not in path.resolve().parents:
+      readers.append((name, functools.partial(_read_picture, path, name)))
+  series = dicom.find_series(source) if rest else []
+  readers += [
+    (one.uid or 'series', functools.partial(_read_series, one))
+    for one in series
   ]
-  series = dicom.find_series(source) if len(scans) < len(files) else []
-  scans += [(one.uid, functools.partial(dicom.read, one)) for one in series]
   beside = {
     (pathlib.Path(path).name, kind)
     for one in series
     for path, kind in one.skipped
+    if path in rest
   }
-  return scans, [Skipped(*row) for row in sorted(beside)]
+  return readers, skipped + [Skipped(*row) for row in sorted(beside)]
 
 
-def _describe(
-  name: str, volume: types.Volume, found: types.Detections, model: Model
-) -> dict[str, Any]:
-  """Returns a case of `detections.json`."""
-  sure = np.flatnonzero(found.scores >= model.threshold)
-  return {
-    'case': name,
-    'model': model.digest,
-    'threshold': model.threshold,
-    'frame': 'LPS mm',
-    'repairs': list(volume.repairs),
-    'detections': [
-      {
-        **dict(zip('xyz', found.centers[i].tolist(), strict=True)),
-        'diameter_mm': _or_none(found.diameters[i]),
-        'score': float(found.scores[i]),
-      }
-      for i in sure
-    ],
-  }
+def _read_series(series: dicom.Series) -> types.Volume:
+  volume = dicom.read(series)
+  if volume.spacing[0] is None:
+    raise dicom.Refused('too_few_slices', 'a single image')
+  return volume
 
 
-def _or_none(value: float) -> float | None:
-  return float(value) if np.isfinite(value) else None
+def _read_picture(path: pathlib.Path, name: str) -> types.Volume:
+  pixels = images.read(path)[None]
+  return types.Volume(pixels, (None, 1.0, 1.0), series_uid=name)
+
+
+def _write_pictures(
+  folder: pathlib.Path,
+  key: str,
+  drawn: Iterable[tuple[int, np.ndarray]],
+  single: bool,
+) -> list[str]:
+  """Writes pictures of slices, of a scan into a folder of their own.
+
+  Returns:
+    Their paths from the folder.
+  """
+  name, paths = f'{_PICTURES}/{_file_name(key)}', []
+  for number, pixels in drawn:
+    paths.append(f'{name}.png' if single else f'{name}/{number}.png')
+    path = folder / paths[-1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+  return paths
+
+
+def _file_name(key: str) -> str:
+  """Returns a name that every file system takes, another for every key."""
+  key = key.removesuffix('.png')
+  name = re.sub(r'[^\w.-]+', '_', key, flags=re.ASCII).lstrip('.')
+  name = name[-_LONGEST_NAME:]
+  if name and name == key:
+    return name
+  return f'{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}'
 
 
 def _summary(
-  cases: list[dict[str, Any]], skipped: list[Skipped], output: pathlib.Path
+  cases: list[dict[str, Any]],
+  skipped: list[Skipped],
+  output: pathlib.Path,
+  written: Sequence[str],
 ) -> str:
   lines = [
     f'{case["case"]}: {len(case["detections"])} above the threshold '
@@ -189,6 +265,9 @@ def _summary(
     for case in cases
   ]
   lines += [f'{s.series}: skipped, {s.reason}' for s in skipped]
-  lines.append(f'written: {output}/luna16.csv, {output}/detections.json')
+  lines.append('written: ' + ', '.join(f'{output}/{name}' for name in written))
+  count = sum(len(case['pictures']) for case in cases)
+  if count:
+    lines.append(f'drawn: {count} in {output}/{_PICTURES}')
   lines.append('research use only, not a medical device')
   return '\n'.join(lines)

@@ -130,6 +130,7 @@ def score(
   facts = {
     'config': runs[0].config,
     'threshold': scored['threshold'],
+    'classes': data.classes,
     'medzoo': medzoo.__version__,
   }
   folder = workdir / 'final' if len(runs) > 1 else workdir
@@ -379,6 +380,11 @@ class Data:
     """Says where the prepared datasets lie, a line each."""
     return '\n'.join(f'prepared: {path}' for path in self._folders.values())
 
+  @property
+  def classes(self) -> list[str]:
+    """Names of the class ids from 1; [] where the dataset names none."""
+    return _build_report(self._folders[''])['classes']
+
   def describe(
     self, splits: Mapping[str, Sequence[sources.Cases]]
   ) -> dict[str, Any]:
@@ -399,6 +405,7 @@ class Data:
       'groups': len({group for cases in scored for group in cases.groups}),
       'lesions': sum(len(f) for cases in scored for f, _ in cases.findings),
       'synthetic': dataset['synthetic'],
+      'classes': self.classes,
       'cases_by_split': {
         split: sum(len(cases) for cases in parts)
         for split, parts in splits.items()
@@ -413,8 +420,7 @@ class Data:
     """
     repairs, skipped = collections.Counter(), []
     for folder in self._folders.values():
-      path = pathlib.Path(folder) / 'build_report.json'
-      report = json.loads(path.read_text())
+      report = _build_report(folder)
       repairs.update(report['repairs'])
       for reason, count in report['left_out'].items():
         skipped += [{'series': '', 'reason': reason}] * count
@@ -446,6 +452,11 @@ def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:
     split: [run.cases[split] for run in runs]
     for split in ('train', 'validation', 'test')
   }
+
+
+def _build_report(folder: str | pathlib.Path) -> dict[str, Any]:
+  """Reads what the builder of a prepared dataset said of it."""
+  return json.loads((pathlib.Path(folder) / 'build_report.json').read_text())
 
 
 def _last_parts(folder: str | pathlib.Path) -> str:

@@ -20,5 +20,16 @@ names, and `train.evaluate` knows nothing else of it:
   the better; found is one of `types`' dataclasses a case.
 * `write_predictions(folder, outputs, truth)`: files that other programs score.
 
-Outputs are `mapping.Output` by case key.
+What `train.predict` leaves of cases that nobody has labelled is the protocol's
+too; `model` is a `predict.Model`:
+
+* `READS_PICTURES`: whether the model takes pictures beside scans.
+* `describe(output, volume, model)`: what `detections.json` says of one case,
+  `frame` and `detections`, those at or above the threshold.
+* `draw(output, volume, model)`: yields (number of the slice, (h, w, 3) uint8)
+  of what there is to show.
+* `write_found(folder, outputs, lengths, model)`: writes files on all cases and
+  returns their names; lengths are numbers of slices, None for a picture.
+
+Outputs are `mapping.Output` by case key, `output` one of them.
 """

@@ -6,7 +6,7 @@ can score them again with another program.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from medzoo.metrics import froc
 from medzoo.metrics import lesions
 from medzoo.metrics import luna16
 from medzoo.train import mapping
+from medzoo.train import predict
 
 # They are compared by the curve alone.
 BASELINE_THRESHOLDS = False
+READS_PICTURES = False
 
 Marks = dict[str, np.ndarray]
 Outputs = Mapping[str, mapping.Output]
@@ -160,11 +162,7 @@ def write_predictions(
 ) -> None:
   """Writes marks and truth as LUNA16's CSV files."""
   folder.mkdir(parents=True, exist_ok=True)
-  luna = {
-    key: luna16.capped(marks, luna16.MAX_MARKS)
-    for key, marks in marks_of(outputs, 'detections').items()
-  }
-  tables.write_marks(folder / 'luna16.csv', luna, 'probability')
+  _write_luna16(folder, outputs)
   if all('candidates' in output.detections for output in outputs.values()):
     candidates = marks_of(outputs, 'candidates')
     tables.write_marks(folder / 'candidates.csv', candidates, 'probability')
@@ -177,6 +175,58 @@ def write_predictions(
   tables.write_seriesuids(folder / 'seriesuids.csv', truth.keys)
 
 
+def describe(
+  output: mapping.Output, volume: types.Volume, model: predict.Model
+) -> dict[str, Any]:
+  """Returns the lesions whose own score reaches the threshold, world mm."""
+  del volume
+  found = output.detections['detections']
+  return {
+    'frame': 'LPS mm',
+    'detections': [
+      {
+        **dict(zip('xyz', found.centers[i].tolist(), strict=True)),
+        'diameter_mm': _or_none(found.diameters[i]),
+        'score': float(found.scores[i]),
+        'class': model.class_name(int(found.labels[i])),
+      }
+      for i in np.flatnonzero(found.scores >= model.threshold)
+    ],
+  }
+
+
+def draw(
+  output: mapping.Output, volume: types.Volume, model: predict.Model
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields nothing: lesions are shown by any viewer that takes marks."""
+  del output, volume, model
+  yield from ()
+
+
+def write_found(
+  folder: pathlib.Path,
+  outputs: Outputs,
+  lengths: Mapping[str, int | None],
+  model: predict.Model,
+) -> list[str]:
+  """Writes `luna16.csv`: up to 100 lesions a scan, whatever their score."""
+  del lengths, model
+  _write_luna16(folder, outputs)
+  return ['luna16.csv']
+
+
 def marks_of(outputs: Outputs, name: str) -> Marks:
   """Returns the LUNA16 rows of each case's detections of that name."""
   return {key: output.marks(name) for key, output in outputs.items()}
+
+
+def _write_luna16(folder: pathlib.Path, outputs: Outputs) -> None:
+  marks = {
+    key: luna16.capped(rows, luna16.MAX_MARKS)
+    for key, rows in marks_of(outputs, 'detections').items()
+  }
+  tables.write_marks(folder / 'luna16.csv', marks, 'probability')
+
+
+def _or_none(value: float) -> float | None:
+  return float(value) if np.isfinite(value) else None

@@ -20,17 +20,25 @@ to, `detections`; where it takes a second look, also the `first_boxes` and
   them, and `boxes/FIELD` for the fields of `types.BoxDetections`, suppressed
   ones among them; `lesions/case` and `lesions/FIELD` for those of
   `types.Detections`, into the rows of whose case `links` point.
+
+Of cases without labels `predict` leaves `luna16.csv` of the scans, and
+`coco.json` of all: here a document with images and classes, for there is no
+truth beside it to name them. The threshold is one of boxes: pictures and
+`coco.json` hold the boxes that reach it; a lesion's score, a mean of its boxes'
+(`predictors.linking`), is held against the same number.
 """
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from medzoo import types
+from medzoo.data import drawing
+from medzoo.data import slices
 from medzoo.data import sources
 from medzoo.io import coco
 from medzoo.metrics import average_precision
@@ -39,9 +47,11 @@ from medzoo.metrics import box_matches
 from medzoo.metrics import lesion_boxes
 from medzoo.metrics import luna16
 from medzoo.train import mapping
+from medzoo.train import predict
 from medzoo.train.protocols import nodules
 
 BASELINE_THRESHOLDS = True
+READS_PICTURES = True
 
 _FIRST = 'first_'
 _MAX_POINTS = 500
@@ -255,6 +265,102 @@ def write_predictions(
   text = json.dumps(curves, allow_nan=False)
   (folder / 'curves.json').write_text(text + '\n')
   _write_boxes(folder / 'boxes.npz', outputs, truth)
+
+
+def describe(
+  output: mapping.Output, volume: types.Volume, model: predict.Model
+) -> dict[str, Any]:
+  """Returns the lesions of a scan, world mm, or the boxes of a picture.
+
+  Boxes are x0, y0, x1, y1, half-open, in pixels as stored.
+  """
+  if volume.spacing[0] is not None:
+    return nodules.describe(output, volume, model)
+  found = output.detections['boxes']
+  return {
+    'frame': 'pixels',
+    'detections': [
+      {
+        **dict(zip(('y0', 'x0', 'y1', 'x1'), corners, strict=True)),
+        'score': float(found.scores[i]),
+        'class': model.class_name(int(found.labels[i])),
+      }
+      for i in _sure(found, model)
+      for corners in [found.corners[i].tolist()]
+    ],
+  }
+
+
+def draw(
+  output: mapping.Output, volume: types.Volume, model: predict.Model
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields the slices that have a box, as the network saw them.
+
+  Boxes that count are green, those that stitching suppressed, red; both only
+  at or above the threshold.
+  """
+  found = output.detections['boxes']
+  numbers = np.unique(found.slices[_sure(found, model)])
+  if not len(numbers):
+    return
+  stack = slices.prepare(volume, **model.config['preprocess'])
+  corners = stack.to_pixels(found.corners)
+  for number in numbers.tolist():
+    mine = (found.slices == number) & (found.scores >= model.threshold)
+    marks = []
+    for kind, color in ((True, drawing.RED), (False, drawing.GREEN)):
+      index = np.flatnonzero(mine & (found.suppressed == kind))
+      texts = [_text(found, i, model) for i in index]
+      marks.append(drawing.Marks(corners[index], color, texts))
+    yield number, drawing.draw(stack.pixels[number], marks)
+
+
+def write_found(
+  folder: pathlib.Path,
+  outputs: Outputs,
+  lengths: Mapping[str, int | None],
+  model: predict.Model,
+) -> list[str]:
+  """Writes `coco.json`, and `luna16.csv` where there is a scan.
+
+  In `coco.json` a slice is called CASE/SLICE, a picture by its file's name.
+  """
+  names, rows = [], []
+  for key, length in lengths.items():
+    found = outputs[key].detections['boxes']
+    sure = _sure(found, model)
+    numbers = len(names) + found.slices[sure]
+    rows.append(
+      (numbers, found.corners[sure], found.labels[sure], found.scores[sure])
+    )
+    names += [key] if length is None else [f'{key}/{z}' for z in range(length)]
+  images, corners, labels, scores = map(np.concatenate, zip(*rows, strict=True))
+  ids = {*range(1, len(model.classes) + 1), *labels.tolist()}
+  coco.write_found(
+    folder / 'coco.json',
+    names,
+    images,
+    corners,
+    labels,
+    scores,
+    {label: model.class_name(label) for label in sorted(ids)},
+  )
+  scans = {key: outputs[key] for key, n in lengths.items() if n is not None}
+  if not scans:
+    return ['coco.json']
+  return ['coco.json', *nodules.write_found(folder, scans, lengths, model)]
+
+
+def _sure(found: types.BoxDetections, model: predict.Model) -> np.ndarray:
+  """Returns the indices of the boxes that count."""
+  return np.flatnonzero(~found.suppressed & (found.scores >= model.threshold))
+
+
+def _text(found: types.BoxDetections, i: int, model: predict.Model) -> str:
+  score = f'{found.scores[i]:.2f}'
+  if len(model.classes) < 2:
+    return score
+  return f'{model.class_name(int(found.labels[i]))} {score}'
 
 
 def _boxes(outputs: Outputs) -> dict[str, types.BoxDetections]:
