@@ -87,6 +87,7 @@ class SliceStore:
     positive: (n,) bool, whether there is a lesion to find on a slice.
     most_boxes: the most boxes to find that a slice has, at least 1.
     most_ignored: the most boxes that a slice has to be ignored, at least 1.
+    highest_label: the highest class id of a box to find, 0 without any.
   """
 
   def __init__(self, directory: pathlib.Path):
@@ -104,6 +105,7 @@ class SliceStore:
     ]
     self.positive = counts[0][self._used] > 0
     self.most_boxes, self.most_ignored = (max(c.max(), 1) for c in counts)
+    self.highest_label = int(self._labels[~self._ignored].max(initial=0))
 
   def __reduce__(self) -> tuple:
     # Worker processes open the file themselves; the map is not sent.

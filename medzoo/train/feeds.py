@@ -123,7 +123,11 @@ def _patches(run: Any, name: str) -> Feed:
 
 
 def _slices(run: Any, name: str) -> Feed:
-  """All slices of scans, with boxes."""
+  """All slices of scans, with boxes.
+
+  Raises:
+    build.ConfigError: boxes are of a class that the model does not have.
+  """
   data = run.config['stages'][name]['data']
   every = {'train': 1, 'validation': data['validate_every']}
   training, validation = (
@@ -142,6 +146,14 @@ def _slices(run: Any, name: str) -> Feed:
     )
     for split in ('train', 'validation')
   )
+  num_classes = run.config['stages'][name]['model']['num_classes']
+  highest = max(store.highest_label for store in (training, validation))
+  if highest >= num_classes:
+    raise build.ConfigError(
+      f'stages.{name}.model.num_classes: found {num_classes}, expected '
+      f'{highest + 1}, for dataset.options.classes, or the lists where it is '
+      f'empty, make {highest} classes beside the background'
+    )
   most = [
     max(getattr(store, name) for store in (training, validation))
     for name in ('most_boxes', 'most_ignored')
