@@ -12,10 +12,15 @@ import jax
 import numpy as np
 
 from medzoo import tasks
+from medzoo.data import drawing
 from medzoo.losses import sequence
 from medzoo.metrics import average_precision
 from medzoo.metrics import box_matches
 from medzoo.ops import stitching
+
+# How many validation images are drawn, and the least score of a drawn box.
+_NUM_PICTURES = 4
+_LEAST_SCORE = 0.2
 
 Batch = dict[str, Any]
 Variables = dict[str, Any]
@@ -109,6 +114,7 @@ class Evaluator:
   def __init__(self):
     self._found: list[box_matches.Detections] = []
     self._there: list[box_matches.Truths] = []
+    self._pictures: list[np.ndarray] = []
 
   def update(self, batch: Batch, predictions: dict[str, np.ndarray]) -> None:
     """Adds one batch; images that are not valid are left out."""
@@ -118,6 +124,8 @@ class Evaluator:
       names = ('boxes', 'scores', 'labels')
       found = [np.asarray(predictions[name][i])[kept] for name in names]
       there = np.asarray(batch['labels'][i]) > 0
+      if there.any() and len(self._pictures) < _NUM_PICTURES:
+        self._pictures.append(_draw(batch, predictions, i))
       self._found.append(box_matches.Detections(*found))
       self._there.append(
         _truths(
@@ -127,6 +135,14 @@ class Evaluator:
           self._found[-1].labels,
         )
       )
+
+  def pictures(self) -> dict[str, np.ndarray]:
+    """Returns the first images that hold a truth, (h, w, 3) uint8, by title.
+
+    Truths are green, accepted boxes blue and suppressed ones red. Slices bear
+    their neighbours in red and blue, as the network sees them.
+    """
+    return {f'boxes_{i}': pixels for i, pixels in enumerate(self._pictures)}
 
   def compute(self) -> dict[str, float]:
     """Returns `ap50`, NaN where no image holds a truth.
@@ -140,6 +156,21 @@ class Evaluator:
     matches = box_matches.match(self._found, self._there)
     points = average_precision.curve(matches)
     return {'ap50': average_precision.exact_area(points)}
+
+
+def _draw(
+  batch: Batch, predictions: dict[str, np.ndarray], i: int
+) -> np.ndarray:
+  found = {name: np.asarray(x[i]) for name, x in predictions.items()}
+  marks = []
+  for kind, color in (('suppressed', drawing.RED), ('accepted', drawing.BLUE)):
+    drawn = found[kind] & (found['scores'] >= _LEAST_SCORE)
+    texts = [f'{score:.2f}' for score in found['scores'][drawn]]
+    marks.append(drawing.Marks(found['boxes'][drawn], color, texts))
+  truths = np.asarray(batch['boxes'][i])[np.asarray(batch['labels'][i]) > 0]
+  marks.append(drawing.Marks(truths, drawing.GREEN))
+  pixels = np.round(255 * np.asarray(batch['image'][i])).astype(np.uint8)
+  return drawing.draw(pixels, marks)
 
 
 def _truths(

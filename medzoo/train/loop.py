@@ -308,6 +308,10 @@ class _Fit:
       evaluator.update(devices.fetch(dict(batch)), predictions)
     row = self.record.add_metrics(evaluator.compute())
     self._scalars('validation', row)
+    # Not every task has something to show.
+    if hasattr(evaluator, 'pictures'):
+      for title, pixels in evaluator.pictures().items():
+        self.writer.image(self.stage, self.record.step, title, pixels)
     if self.settings.select is not None:
       self._select(**self.settings.select)
     self.row_time = time.monotonic()

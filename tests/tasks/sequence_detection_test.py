@@ -5,6 +5,7 @@ import numpy as np
 import optax
 from absl.testing import absltest
 
+from medzoo.data import drawing
 from medzoo.models import cnn_lstm
 from medzoo.models import small_encoder
 from medzoo.ops import boxes as box_ops
@@ -118,6 +119,7 @@ class SequenceDetectionTest(absltest.TestCase):
 class EvaluatorTest(absltest.TestCase):
   def test_hand_worked(self):
     batch = {
+      'image': np.zeros((2, 60, 60, 3), np.float32),
       'boxes': np.array([[[0.0, 0, 10, 10], [20, 20, 30, 30]]] * 2),
       'labels': np.array([[1, 2], [1, 1]]),
       'ignored': np.array([[[40.0, 40, 50, 50]]] * 2),
@@ -139,11 +141,49 @@ class EvaluatorTest(absltest.TestCase):
       'scores': np.array([[0.9, 0.8, 0.7, 0.6, 0.5]] * 2),
       'labels': np.array([[1, 1, 1, 1, 2]] * 2),
       'accepted': np.array([[True, False, True, True, True]] * 2),
+      'suppressed': np.array([[False, True, False, False, False]] * 2),
     }
     evaluator = sequence_detection.Evaluator()
     evaluator.update(batch, predictions)
     # Half the recall at precision 1, the other half at 2 of 3.
     self.assertAlmostEqual(evaluator.compute()['ap50'], (1 + 2 / 3) / 2)
+
+  def test_shows_the_first_images_with_a_truth(self):
+    number = np.arange(8)
+    boxes = np.zeros((8, 2, 4))
+    boxes[:, 0] = 100, 100, 120, 140
+    batch = {
+      'image': np.full((8, 480, 480, 3), number[:, None, None, None] / 255),
+      'boxes': boxes,
+      # There is none in the first, and the second is padding.
+      'labels': np.where(number == 0, 0, 1)[:, None] * [1, 0],
+      'valid': number != 1,
+    }
+    found = np.array([200.0, 200, 220, 240]) + [[0], [100], [200], [50]]
+    predictions = {
+      'boxes': np.tile(found, (8, 1, 1)),
+      'scores': np.tile([0.9, 0.8, 0.1, 0.1], (8, 1)),
+      'labels': np.ones((8, 4), int),
+      'accepted': np.tile([True, False, True, False], (8, 1)),
+      'suppressed': np.tile([False, True, False, True], (8, 1)),
+    }
+    evaluator = sequence_detection.Evaluator()
+    for part in (slice(0, 5), slice(5, 8)):
+      evaluator.update(
+        {name: x[part] for name, x in batch.items()},
+        {name: x[part] for name, x in predictions.items()},
+      )
+    pictures = evaluator.pictures()
+    self.assertEqual(list(pictures), [f'boxes_{i}' for i in range(4)])
+    for pixels, value in zip(pictures.values(), (2, 3, 4, 5), strict=True):
+      self.assertEqual((pixels.shape, pixels.dtype), ((480, 480, 3), np.uint8))
+      self.assertEqual(tuple(pixels[10, 10]), (value, value, value))
+      self.assertEqual(tuple(pixels[100, 100]), drawing.GREEN)
+      self.assertEqual(tuple(pixels[219, 239]), drawing.BLUE)
+      self.assertEqual(tuple(pixels[319, 339]), drawing.RED)
+      # Of neither kind are unsure ones drawn.
+      for corner in (400, 250):
+        self.assertEqual(tuple(pixels[corner, corner]), (value, value, value))
 
   def test_without_truth_it_is_not_a_number(self):
     evaluator = sequence_detection.Evaluator()

@@ -40,6 +40,17 @@ class Scripted(tiny.Task):
     return Evaluator()
 
 
+class Showing(tiny.Task):
+  """A task with pictures of what it does."""
+
+  def evaluator(self):
+    class Evaluator(tiny.Evaluator):
+      def pictures(self):
+        return {'first': np.full((2, 3, 3), self.count, np.uint8)}
+
+    return Evaluator()
+
+
 class Poisoned(tiny.Task):
   """A task whose cross-entropy is NaN where the batch says so."""
 
@@ -160,6 +171,15 @@ class LoopTest(parameterized.TestCase):
     ):
       tiny.fit(self.workdir)
     self._assert_as_straight(tiny.fit(self.workdir))
+
+  def test_pictures_go_to_tensorboard(self):
+    with mock.patch.object(writers.Writer, 'image', autospec=True) as image:
+      tiny.fit(self.workdir, task=Showing(), steps=4, eval_every=2)
+    for call, step in zip(image.call_args_list, (2, 4), strict=True):
+      _, *args, pixels = call.args
+      self.assertEqual(args, ['tiny', step, 'first'])
+      # Shown is what the whole pass has seen.
+      self.assertTrue((pixels == 16).all())
 
   def test_other_seed_other_result(self):
     other = tiny.fit(self.workdir, seed=4, steps=4)
