@@ -13,7 +13,8 @@ import time
 from absl.testing import absltest
 from absl.testing import parameterized
 
-_ROOT = pathlib.Path(__file__).parents[1]
+from tests import program
+
 _CONFIG = 'experiments/nodule3d.py'
 
 
@@ -26,17 +27,6 @@ def tearDownModule():
   shutil.rmtree(os.environ.pop('JAX_COMPILATION_CACHE_DIR'))
 
 
-def _run(*args: str, **environment: str) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, 'main.py', *args],
-    cwd=_ROOT,
-    env={**os.environ, **environment},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-
-
 class MistakesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -44,7 +34,7 @@ class MistakesTest(parameterized.TestCase):
 
   def fails(self, code: int, *args: str) -> str:
     """Runs, and returns the one line that the failure prints."""
-    result = _run(
+    result = program.run(
       *args,
       f'--data_dir={self.folder}/data',
       *(
@@ -144,7 +134,7 @@ class SmokeTest(absltest.TestCase):
   def train(
     cls, workdir: pathlib.Path, **env: str
   ) -> subprocess.CompletedProcess:
-    return _run(*cls.call(workdir), **env)
+    return program.run(*cls.call(workdir), **env)
 
   @classmethod
   def call(cls, workdir: pathlib.Path) -> list[str]:
@@ -185,7 +175,7 @@ class SmokeTest(absltest.TestCase):
     self.assertEqual(path.stat().st_mtime_ns, before)
 
   def test_another_config_is_refused_by_its_keys(self):
-    result = _run(*self.call(self.whole), '--config.seed=1')
+    result = program.run(*self.call(self.whole), '--config.seed=1')
     self.assertEqual(result.returncode, 2)
     self.assertIn('seed', result.stderr)
 
@@ -206,7 +196,7 @@ class SmokeTest(absltest.TestCase):
     """Kills a run once a stage has a checkpoint and is not finished."""
     process = subprocess.Popen(
       [sys.executable, 'main.py', *self.call(workdir)],
-      cwd=_ROOT,
+      cwd=program.ROOT,
       stderr=subprocess.DEVNULL,
       stdout=subprocess.DEVNULL,
     )
@@ -222,7 +212,7 @@ class SmokeTest(absltest.TestCase):
     shutil.copytree(self.whole / 'model', model)
     patient = next((self.folder / 'data' / 'phantom_files').glob('*/*/'))
     output = self.folder / 'predicted'
-    result = _run(
+    result = program.run(
       f'--config={_CONFIG}:smoke',
       '--mode=predict',
       f'--workdir={model.parent}',
@@ -241,12 +231,12 @@ class SmokeTest(absltest.TestCase):
 
   def test_evaluate_again_and_on_other_scans(self):
     before = self.results(self.whole)['metrics']
-    result = _run(*self.call(self.whole), '--mode=evaluate')
+    result = program.run(*self.call(self.whole), '--mode=evaluate')
     self.assertEqual(result.returncode, 0, result.stderr)
     self.assertEqual(self.results(self.whole)['metrics'], before)
     raw = next((self.folder / 'data' / 'phantom_files').glob('lidc-*/'))
     output = self.folder / 'evaluated'
-    result = _run(
+    result = program.run(
       *self.call(self.whole),
       '--mode=evaluate',
       f'--manual_dir={raw}',
@@ -284,13 +274,13 @@ class LayoutsTest(parameterized.TestCase):
         *(sys.executable, '-m', 'datasets.phantoms.chest_ct', '--size=smoke'),
         *(f'--layout={layout}', f'--cases={cases}', f'--output={folder}/raw'),
       ],
-      cwd=_ROOT,
+      cwd=program.ROOT,
       capture_output=True,
       text=True,
       check=False,
     )
     self.assertEqual(made.returncode, 0, made.stderr)
-    result = _run(
+    result = program.run(
       f'--config={_CONFIG}:smoke_{variant}',
       f'--manual_dir={folder}/raw',
       f'--data_dir={folder}/data',

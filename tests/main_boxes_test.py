@@ -1,0 +1,146 @@
+"""Whole smoke runs of the detectors of boxes on slices and in pictures."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+from absl.testing import absltest
+
+from tests import program
+from tests import real_data
+
+_CONFIG = 'experiments/lidc_lstm.py'
+
+
+def setUpModule():
+  # Compiling is most of a smoke run, and much of it the same in all of them.
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp()
+
+
+def tearDownModule():
+  shutil.rmtree(os.environ.pop('JAX_COMPILATION_CACHE_DIR'))
+
+
+class _Case(absltest.TestCase):
+  """A whole run of a variant, and what its work folder can do."""
+
+  variant: str
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.folder)
+    cls.workdir = cls.folder / 'run'
+    cls.run_main(f'--data_dir={cls.folder}/data')
+    cls.results = json.loads((cls.workdir / 'results.json').read_text())
+
+  @classmethod
+  def run_main(cls, *args):
+    result = program.run(
+      f'--config={_CONFIG}:{cls.variant}', f'--workdir={cls.workdir}', *args
+    )
+    assert result.returncode == 0, result.stderr
+
+  def predict(self, source):
+    """Returns what is in detections.json and the folder it lies in."""
+    output = pathlib.Path(self.create_tempdir().full_path)
+    self.run_main('--mode=predict', f'--input={source}', f'--output={output}')
+    found = json.loads((output / 'detections.json').read_text())
+    for case in found.get('cases', [found]):
+      for path in case['pictures']:
+        self.assertTrue((output / path).is_file(), path)
+    return found, output
+
+  def assert_has_metrics(self, names, systems):
+    for system in systems:
+      self.assertContainsSubset(names, system)
+      for entry in system.values():
+        self.assertContainsSubset(['value', 'low', 'high', 'n'], entry)
+
+  def assert_has_a_report(self):
+    page = (self.workdir / 'report.html').read_text()
+    self.assertIn('not a medical device', page)
+    self.assertIn('mean nothing', page)
+    self.assertNotIn('src="http', page)
+
+
+class SlicesTest(_Case):
+  variant = 'smoke'
+
+  def test_results_and_report(self):
+    names = ['ap50', 'precision', 'recall', 'accuracy']
+    names += ['froc_mean', 'froc_mean_boxes']
+    self.assertCountEqual(
+      self.results['baselines'], ['laplacian_of_gaussian', 'nothing']
+    )
+    self.assertCountEqual(self.results['ablations'], ['first_outputs'])
+    self.assert_has_metrics(
+      names,
+      [
+        self.results['metrics'],
+        *self.results['baselines'].values(),
+        *self.results['ablations'].values(),
+      ],
+    )
+    self.assertIn('ap50 - first_outputs', self.results['paired_differences'])
+    self.assert_has_a_report()
+
+  def test_predicts_on_a_folder_of_dicom(self):
+    patient = next((self.folder / 'data' / 'phantom_files').glob('lidc-*/*/'))
+    found, output = self.predict(patient)
+    self.assertEqual(found['frame'], 'LPS mm')
+    self.assertEqual(found['threshold'], self.results['threshold'])
+    header = (output / 'luna16.csv').read_text().splitlines()[0]
+    self.assertEqual(header, 'seriesuid,coordX,coordY,coordZ,probability')
+    document = json.loads((output / 'coco.json').read_text())
+    names = [image['file_name'] for image in document['images']]
+    length = len(list(patient.rglob('*.dcm')))
+    self.assertEqual(names, [f'{found["case"]}/{z}' for z in range(length)])
+
+  def test_predicts_on_a_real_patient(self):
+    found, output = self.predict(
+      real_data.folder('lidc_idri') / 'LIDC-IDRI-0001'
+    )
+    self.assertStartsWith(found['case'], '1.3.6.1.4.1.14519.5.2.1.6279.6001')
+    self.assertEqual(found['skipped'][0]['reason'], 'not_dicom')
+    document = json.loads((output / 'coco.json').read_text())
+    self.assertLen(document['images'], 133)
+
+
+class PicturesTest(_Case):
+  variant = 'smoke_boxes_json'
+
+  def test_results_and_report(self):
+    names = ['ap50', 'precision', 'recall', 'accuracy']
+    self.assertEqual(self.results['dataset']['classes'], ['solid', 'subsolid'])
+    self.assertCountEqual(self.results['baselines'], ['nothing'])
+    self.assert_has_metrics(
+      names, [self.results['metrics'], self.results['baselines']['nothing']]
+    )
+    self.assertIsNone(self.results['metrics']['froc_mean']['value'])
+    self.assert_has_a_report()
+
+  def test_predicts_on_a_folder_of_pictures(self):
+    root = next((self.folder / 'data' / 'phantom_files').glob('boxes_json-*/'))
+    found, output = self.predict(next(root.glob('pictures/*/')))
+    self.assertEqual({case['frame'] for case in found['cases']}, {'pixels'})
+    self.assertFalse((output / 'luna16.csv').exists())
+    document = json.loads((output / 'coco.json').read_text())
+    self.assertEqual(
+      [row['name'] for row in document['categories']], ['solid', 'subsolid']
+    )
+    self.assertEqual(
+      [image['file_name'] for image in document['images']],
+      [case['case'] for case in found['cases']],
+    )
+
+
+# It is there to be derived from.
+del _Case
+
+
+if __name__ == '__main__':
+  absltest.main()
