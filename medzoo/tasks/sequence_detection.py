@@ -139,8 +139,9 @@ class Evaluator:
   def pictures(self) -> dict[str, np.ndarray]:
     """Returns the first images that hold a truth, (h, w, 3) uint8, by title.
 
-    Truths are green, accepted boxes blue and suppressed ones red. Slices bear
-    their neighbours in red and blue, as the network sees them.
+    Truths are green, accepted boxes blue and suppressed ones red, on the
+    middle channel in grey: a slice without its neighbours, or what is green in
+    a picture in colour.
     """
     return {f'boxes_{i}': pixels for i, pixels in enumerate(self._pictures)}
 
@@ -169,8 +170,8 @@ def _draw(
     marks.append(drawing.Marks(found['boxes'][drawn], color, texts))
   truths = np.asarray(batch['boxes'][i])[np.asarray(batch['labels'][i]) > 0]
   marks.append(drawing.Marks(truths, drawing.GREEN))
-  pixels = np.round(255 * np.asarray(batch['image'][i])).astype(np.uint8)
-  return drawing.draw(pixels, marks)
+  pixels = np.round(255 * np.asarray(batch['image'][i])[..., 1])
+  return drawing.draw(pixels.astype(np.uint8), marks)
 
 
 def _truths(

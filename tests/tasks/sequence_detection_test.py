@@ -153,13 +153,15 @@ class EvaluatorTest(absltest.TestCase):
     boxes = np.zeros((8, 2, 4))
     boxes[:, 0] = 100, 100, 120, 140
     batch = {
-      'image': np.full((8, 480, 480, 3), number[:, None, None, None] / 255),
+      'image': number[:, None, None, None] / 255 * np.ones((480, 480, 3)),
       'boxes': boxes,
       # There is none in the first, and the second is padding.
       'labels': np.where(number == 0, 0, 1)[:, None] * [1, 0],
       'valid': number != 1,
     }
     found = np.array([200.0, 200, 220, 240]) + [[0], [100], [200], [50]]
+    # Neighbours are not shown.
+    batch['image'][..., ::2] = 0
     predictions = {
       'boxes': np.tile(found, (8, 1, 1)),
       'scores': np.tile([0.9, 0.8, 0.1, 0.1], (8, 1)),

@@ -277,16 +277,17 @@ def describe(
   if volume.spacing[0] is not None:
     return nodules.describe(output, volume, model)
   found = output.detections['boxes']
+  sure = _sure(found, model)
+  corners = found.corners[sure][:, [1, 0, 3, 2]].tolist()
   return {
     'frame': 'pixels',
     'detections': [
       {
-        **dict(zip(('y0', 'x0', 'y1', 'x1'), corners, strict=True)),
+        **dict(zip(('x0', 'y0', 'x1', 'y1'), place, strict=True)),
         'score': float(found.scores[i]),
         'class': model.class_name(int(found.labels[i])),
       }
-      for i in _sure(found, model)
-      for corners in [found.corners[i].tolist()]
+      for i, place in zip(sure, corners, strict=True)
     ],
   }
 
