@@ -177,16 +177,16 @@ def _find(
   """
   if not source.exists():
     raise build.ConfigError(f'--input {source}: found no such file or folder')
-  pictures = pictures.resolve()
-  if pictures in (source.resolve(), *source.resolve().parents):
+  readers, skipped, rest = [], [], set()
+  pictures, root = pictures.resolve(), source.resolve()
+  if reads_pictures and pictures in (root, *root.parents):
     raise build.ConfigError(
       f'--input {source}: is where pictures are to be written; choose another '
       '--output'
     )
-  files = sorted(source.rglob('*')) if source.is_dir() else [source]
-  readers, skipped, rest = [], [], set()
-  if pictures.is_dir() and source.resolve() in pictures.parents:
+  if reads_pictures and pictures.is_dir() and root in pictures.parents:
     skipped.append(Skipped(_PICTURES, 'written by predict'))
+  files = sorted(source.rglob('*')) if source.is_dir() else [source]
   for path in filter(pathlib.Path.is_file, files):
     name = path.relative_to(source).as_posix() if path != source else path.name
     if volumes.is_volume_file(path):

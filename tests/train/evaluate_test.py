@@ -45,6 +45,7 @@ def _build(kind, spec, *args):
 def _config(protocol, baselines):
   return {
     'seed': 0,
+    'main_metric': 'ap50',
     'preprocess': {},
     'stages': {'order': ()},
     'evaluation': {
