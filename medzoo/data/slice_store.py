@@ -42,7 +42,8 @@ def derive(
     preprocess: arguments of `slices.prepare`.
 
   Raises:
-    ValueError: a case has no boxes, not even none, or there is no case.
+    ValueError: a case has no boxes, not even none, there are scans beside
+      pictures, or there is no case.
   """
   partial = directory.with_name(directory.name + '.partial')
   shutil.rmtree(partial, ignore_errors=True)
@@ -57,6 +58,11 @@ def derive(
         shape = pixels.shape[1:]
         np.lib.format.write_array_header_1_0(
           file, header | {'shape': (0, *shape)}
+        )
+      if pixels.shape[1:] != shape:
+        raise ValueError(
+          f'{directory}: found slices of {shape} and of {pixels.shape[1:]};'
+          ' expected scans only, or pictures only'
         )
       file.write(pixels.tobytes())
       table['image'] += total
