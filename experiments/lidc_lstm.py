@@ -42,7 +42,7 @@ def _published() -> ml_collections.ConfigDict:
   config.folds = dict(by='', parts='', count=0, always='', reuse=False)
   config.real_variants = ('lidc', 'boxes_json')
   config.preprocess = dict(
-    shape=(256, 352), pixel_mm=0.9, window=_LUNG, region='lung'
+    shape=(256, 352), pixel_mm=0.9, apart_mm=0.0, window=_LUNG, region='lung'
   )
   config.stages = dict(order=('detector',), detector=_detector())
   config.evaluation = dict(
@@ -107,7 +107,7 @@ def _detector() -> dict:
       feed='slices',
       positive_share=0.5,
       validate_every=1,
-      view=dict(flip=True, scale=0.1, shift_px=(16.0, 16.0)),
+      view=dict(shape=(256, 352), flip=True, scale=0.1, shift_px=(16.0, 16.0)),
       intensity=dict(gain=0.1, bias=0.05, noise=0.01),
       workers=0,
     ),
@@ -137,7 +137,7 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
 
 def _narrow(config: ml_collections.ConfigDict) -> None:
   """A small encoder on small slices."""
-  config.preprocess.shape = (160, 224)
+  config.preprocess.update(shape=(160, 224), apart_mm=2.5)
   detector = config.stages.detector
   detector.model.update(
     encoder=dict(
@@ -157,7 +157,7 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
     rezoom_units=64,
     rezoom_scale=0.1,
   )
-  detector.data.view.shift_px = (8.0, 8.0)
+  detector.data.view.update(shape=(96, 128), shift_px=(8.0, 8.0))
   detector.data.validate_every = 3
   detector.optimizer.learning_rate = 2e-3
   detector.steps = 3000
@@ -188,6 +188,7 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
   _narrow(config)
   config.preprocess.shape = (64, 96)
   detector = config.stages.detector
+  detector.data.view.shape = (48, 64)
   detector.model.encoder.widths = (4, 4, 8, 8)
   detector.model.update(
     coarse_channels=8, fine_channels=4, context_from=6, units=8, rezoom_units=8

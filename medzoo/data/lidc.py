@@ -1,8 +1,9 @@
-"""LIDC-IDRI's scans and marks, listed, drawn, masked and cut to tiles.
+"""LIDC-IDRI's scans and marks, listed, drawn, masked, cut to slices and tiles.
 
-`python -m medzoo.data.lidc list|findings|masks|pictures|tiles PATH ...`, where
-PATH is a folder of DICOM series and reader XML in any arrangement, TCIA's
-say. `list` and `findings` also take the XML alone: a folder, a file, a tar.
+`python -m medzoo.data.lidc list|findings|masks|pictures|slices|tiles PATH ...`,
+where PATH is a folder of DICOM series and reader XML in any arrangement,
+TCIA's say. `list` and `findings` also take the XML alone: a folder, a file, a
+tar.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import contextlib
 import csv
 import dataclasses
 import itertools
+import math
 import os
 import pathlib
 import re
@@ -29,8 +31,14 @@ from medzoo.data import lidc_pictures
 from medzoo.data import lidc_scans
 from medzoo.data import lidc_tiles
 from medzoo.data import lungs
+from medzoo.data import slice_pictures
+from medzoo.data import slices
+from medzoo.io import box_lists
+from medzoo.io import lidc_lesions
 from medzoo.io import volumes
 
+# As experiments/lidc_lstm.py has it.
+_SLICE_WINDOW = {'name': 'window', 'low': -1000.0, 'high': 400.0}
 _TILE_COLUMNS = ('file', 'class', 'series', 'group', 'z', 'y', 'x')
 
 
@@ -110,10 +118,37 @@ def _pictures(options: argparse.Namespace) -> None:
   _each(options.path, write)
 
 
+def _slices(options: argparse.Namespace) -> None:
+  folder = _empty_folder(options.output)
+  records: list[box_lists.Record] = []
+
+  def write(scan: lidc_scans.Scan) -> str:
+    reading = lidc_scans.measure(scan, lidc_scans.read(scan))
+    boxes = lidc_lesions.boxes(scan.document, reading.slices, reading.volume)
+    stack = slices.prepare(
+      reading.volume,
+      shape=options.shape,
+      pixel_mm=options.pixel_mm,
+      window=_SLICE_WINDOW,
+      region='lung',
+    )
+    names = {
+      z: f'{reading.group}/{_name(scan.uid)}_{z:04d}.png'
+      for z in range(len(stack))
+    }
+    records.extend(slice_pictures.write(stack, boxes, names, folder))
+    ignored = int(boxes.ignored.sum())
+    return (
+      f'{len(stack)} slices, {len(boxes) - ignored} boxes, {ignored} ignored'
+    )
+
+  with _whole(folder / 'boxes.json') as file:
+    _each(options.path, write)
+    box_lists.write_json(records, file)
+
+
 def _tiles(options: argparse.Namespace) -> None:
-  folder = _folder(options.output)
-  if any(folder.iterdir()):
-    raise _BadCall(f'--output {folder}: found files, expected an empty folder')
+  folder = _empty_folder(options.output)
   with _whole(folder / 'tiles.csv') as file:
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(_TILE_COLUMNS)
@@ -198,6 +233,12 @@ def _folder(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
+def _empty_folder(path: pathlib.Path) -> pathlib.Path:
+  if any(_folder(path).iterdir()):
+    raise _BadCall(f'--output {path}: found files, expected an empty folder')
+  return path
+
+
 @contextlib.contextmanager
 def _whole(path: pathlib.Path) -> Iterator[TextIO]:
   """Opens a text file that only appears under its name once it is whole."""
@@ -224,11 +265,23 @@ def _at_least(least: int) -> Callable[[str], int]:
   return number
 
 
+def _positive(text: str) -> float:
+  try:
+    number = float(text)
+  except ValueError:
+    number = math.nan
+  if not 0 < number < math.inf:
+    raise argparse.ArgumentTypeError(
+      f'found {text!r}, expected a number above 0'
+    )
+  return number
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m medzoo.data.lidc',
-    description='Lists LIDC-IDRI, and exports findings, lung masks, pictures'
-    ' and tiles. Series that cannot be used are named with the reason.',
+    description='Lists LIDC-IDRI, and exports findings, lung masks, pictures,'
+    ' slices and tiles. Series that cannot be used are named with the reason.',
   )
   commands = parser.add_subparsers(required=True, metavar='COMMAND')
 
@@ -266,6 +319,26 @@ def _parser() -> argparse.ArgumentParser:
   )
   pictures.add_argument(
     '--lungs', action='store_true', help='draw the edge of the lung mask'
+  )
+  cut = add(
+    'slices',
+    _slices,
+    'DIR',
+    'a PNG a slice, cropped to the lungs, and boxes.json, to train on',
+  )
+  cut.add_argument(
+    '--shape',
+    nargs=2,
+    metavar=('H', 'W'),
+    type=_at_least(1),
+    default=(256, 352),
+    help='pixels (default 256 352)',
+  )
+  cut.add_argument(
+    '--pixel_mm',
+    type=_positive,
+    default=0.9,
+    help='the finest pixel; coarser where lungs do not fit (default 0.9)',
   )
   tiles = add(
     'tiles', _tiles, 'DIR', 'PNG tiles, a folder a class, and tiles.csv'

@@ -30,9 +30,9 @@ def derive(
   """Stores the slices of cases in a folder.
 
   Written are `pixels.npy`, uint8 (n, h, w), or (n, h, w, 3) of pictures, and
-  `table.npz`: of every slice the `first` and the `end` of its scan's, of every
-  box its `image`, `corners` (y0, x0, y1, x1) in pixels, `labels` and
-  `ignored`.
+  `table.npz`: of every slice the `first` and the `end` of its scan's and how
+  far `apart` its channels are; of every box its `image`, `corners`
+  (y0, x0, y1, x1) in pixels, `labels` and `ignored`.
 
   Args:
     cases: scans or pictures with boxes; each is read once.
@@ -42,25 +42,32 @@ def derive(
     preprocess: arguments of `slices.prepare`.
 
   Raises:
-    ValueError: a case has no boxes, not even none, or there is no case.
+    ValueError: a case has no boxes, not even none, there are scans beside
+      pictures, or there is no case.
   """
   partial = directory.with_name(directory.name + '.partial')
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir(parents=True)
-  parts, tables, total = [], [], 0
+  scans, tables, total = [], [], 0
   with (partial / 'pixels.npy').open('wb') as file:
     header = {'descr': '|u1', 'fortran_order': False}
-    for pixels, table in _prepared(cases, preprocess):
+    for stack, table in _prepared(cases, preprocess):
+      pixels = stack.pixels
       if not total:
         # numpy pads the header, so the count can be written over it.
         shape = pixels.shape[1:]
         np.lib.format.write_array_header_1_0(
           file, header | {'shape': (0, *shape)}
         )
+      if pixels.shape[1:] != shape:
+        raise ValueError(
+          f'{directory}: found slices of {shape} and of {pixels.shape[1:]};'
+          ' expected scans only, or pictures only'
+        )
       file.write(pixels.tobytes())
       table['image'] += total
       tables.append(table)
-      parts.append((total, total + len(pixels)))
+      scans.append((total, total + len(pixels), stack.apart))
       total += len(pixels)
     if not total:
       raise ValueError(f'{directory}: there is no case to take slices of')
@@ -68,12 +75,13 @@ def derive(
     np.lib.format.write_array_header_1_0(
       file, header | {'shape': (total, *shape)}
     )
-  lengths = [end - first for first, end in parts]
-  first, end = np.repeat(np.array(parts), lengths, axis=0).T
+  lengths = [end - first for first, end, _ in scans]
+  first, end, apart = np.repeat(np.array(scans), lengths, axis=0).T
   np.savez(
     partial / 'table.npz',
     first=first,
     end=end,
+    apart=apart,
     used=(np.arange(total) - first) % every == 0,
     **{name: np.concatenate([t[name] for t in tables]) for name in tables[0]},
   )
@@ -94,7 +102,7 @@ class SliceStore:
     self._directory = directory
     self._pixels = np.load(directory / 'pixels.npy', mmap_mode='r')
     with np.load(directory / 'table.npz') as table:
-      self._first, self._end = table['first'], table['end']
+      self._scans = np.stack([table[x] for x in ('first', 'end', 'apart')], -1)
       self._used = np.flatnonzero(table['used'])
       image, self._ignored = table['image'], table['ignored']
       self._corners, self._labels = table['corners'], table['labels']
@@ -122,9 +130,7 @@ class SliceStore:
       `labels` (n,), and `ignored` (m, 4).
     """
     index = self._used[index]
-    image = slices.with_neighbours(
-      self._pixels, [index], self._first[index], self._end[index]
-    )
+    image = slices.with_neighbours(self._pixels, [index], *self._scans[index])
     mine = slice(*self._boxes[index : index + 2])
     ignored = self._ignored[mine]
     return {
@@ -137,8 +143,8 @@ class SliceStore:
 
 def _prepared(
   cases: Sequence[types.Case], preprocess: Mapping[str, Any]
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-  """Yields pixels and boxes of each case, in order."""
+) -> Iterator[tuple[slices.Stack, dict[str, np.ndarray]]]:
+  """Yields pictures and boxes of each case, in order."""
   # Pillow and numpy let go of the interpreter in their loops, so threads do.
   with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
     waiting = []
@@ -154,8 +160,8 @@ def _prepared(
 
 def _prepare(
   case: types.Case, preprocess: Mapping[str, Any]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """Returns the pixels of one case, and its boxes slice by slice."""
+) -> tuple[slices.Stack, dict[str, np.ndarray]]:
+  """Returns the pictures of one case, and its boxes slice by slice."""
   if case.boxes is None:
     raise ValueError(
       f'{case.volume.series_uid}: the dataset has no boxes slice by slice; '
@@ -163,7 +169,7 @@ def _prepare(
     )
   stack = slices.prepare(case.volume, **preprocess)
   order = np.argsort(case.boxes.slices, kind='stable')
-  return stack.pixels, {
+  return stack, {
     'image': case.boxes.slices[order].astype(np.int64),
     'corners': stack.to_pixels(case.boxes.corners)[order].astype(np.float32),
     'labels': case.boxes.labels[order],

@@ -18,16 +18,20 @@ _LISTS = ('boxes', 'ignored')
 
 @dataclasses.dataclass(frozen=True)
 class RandomView(grain.transforms.RandomMap):
-  """Mirrors, scales and shifts the image within its frame.
+  """Mirrors and scales the image, and shows a part of it.
 
-  Boxes are cut at the frame, and left out if their middles leave it.
+  The part is one round a box to find, wherever in the part it may come to lie,
+  or any part of an image without such boxes. Boxes are cut at its frame, and
+  left out if their middles leave it.
 
   Attributes:
+    shape: (h, w) of the part, at most the image's, pixels.
     flip: whether every second image is mirrored, left to right.
     scale: largest relative change of size either way, 0.1 for 0.9 to 1.1.
-    shift_px: largest shift along (y, x) either way, pixels.
+    shift_px: how far the part may leave the image, (y, x) pixels.
   """
 
+  shape: tuple[int, int]
   flip: bool
   scale: float
   shift_px: tuple[float, float]
@@ -36,13 +40,12 @@ class RandomView(grain.transforms.RandomMap):
     self, element: Example, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
     """Returns the example seen otherwise."""
-    image = element['image']
-    shape = np.array(image.shape[:2], float)
+    image, shape = element['image'], np.array(self.shape, float)
     mirrored = self.flip and rng.random() < 0.5
     factor = 1 + rng.uniform(-self.scale, self.scale)
-    center = shape / 2 + rng.uniform(-1, 1, 2) * self.shift_px
+    center = self._center(element, rng)
     image = slices.resize(
-      image[None], center, np.full(2, 1 / factor), image.shape[:2]
+      image[None], center, np.full(2, 1 / factor), self.shape
     )[0]
     moved = {
       name: (element[name] - np.tile(center, 2)) * factor
@@ -62,6 +65,20 @@ class RandomView(grain.transforms.RandomMap):
       'image': image,
       'labels': element['labels'][inside['boxes']],
     }
+
+  def _center(self, element: Example, rng: np.random.Generator) -> np.ndarray:
+    """Chooses the middle (y, x) of the part."""
+    size, half = np.array(element['image'].shape[:2]), np.array(self.shape) / 2
+    slack = np.array(self.shift_px, float)
+    low, high = half - slack, size - half + slack
+    boxes = element['boxes']
+    if len(boxes):
+      # Off the frame by a fifth of the part.
+      y0, x0, y1, x1 = boxes[rng.integers(len(boxes))]
+      middle = np.array([y0 + y1, x0 + x1]) / 2
+      low = np.maximum(low, np.minimum(middle - 0.6 * half, high))
+      high = np.minimum(high, np.maximum(middle + 0.6 * half, low))
+    return rng.uniform(low, high)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,18 +26,20 @@ class Stack:
     center: (y, x) of the pictures' middle, voxels of the scan, half-open
       coordinates as boxes have them.
     step: (y, x) voxels of the scan that a pixel spans.
+    apart: how many slices away the channels below and above are.
   """
 
   pixels: np.ndarray
   center: tuple[float, float]
   step: tuple[float, float]
+  apart: int
 
   def __len__(self) -> int:
     return len(self.pixels)
 
   def images(self, index: Sequence[int] | np.ndarray) -> np.ndarray:
     """Returns (k, h, w, 3) uint8; see `with_neighbours`."""
-    return with_neighbours(self.pixels, index, 0, len(self.pixels))
+    return with_neighbours(self.pixels, index, 0, len(self.pixels), self.apart)
 
   def to_pixels(self, corners: np.ndarray) -> np.ndarray:
     """Maps (n, 4) corners in voxels of the scan to pixels."""
@@ -59,6 +61,7 @@ def prepare(
   *,
   shape: Sequence[int],
   pixel_mm: float,
+  apart_mm: float = 0.0,
   window: Mapping[str, object],
   region: str,
 ) -> Stack:
@@ -74,6 +77,8 @@ def prepare(
       (d, h, w, 3), or in colour, which are taken as they are and whole.
     shape: (h, w) pixels of the pictures.
     pixel_mm: the finest pixel; of no account for pictures.
+    apart_mm: how far away the channels below and above are, to the nearest
+      slice; 0 for the next ones. Thin slices hardly differ from the next.
     window: intensity window, see `volumes.window`.
     region: see `lungs.search_region`.
 
@@ -92,7 +97,9 @@ def prepare(
     finest = pixel_mm
   pixel = max(finest, *((high - low) * spacing / np.asarray(shape)))
   center, step = (low + high) / 2, pixel / spacing
-  return Stack(resize(voxels, center, step, shape), tuple(center), tuple(step))
+  apart = max(round(apart_mm / (volume.spacing[0] or np.inf)), 1)
+  pixels = resize(voxels, center, step, shape)
+  return Stack(pixels, tuple(center), tuple(step), apart)
 
 
 def with_neighbours(
@@ -100,15 +107,17 @@ def with_neighbours(
   index: Sequence[int] | np.ndarray,
   first: int,
   end: int,
+  apart: int,
 ) -> np.ndarray:
-  """Gives every slice the ones below and above it as channels.
+  """Gives every slice one below and one above it as channels.
 
   Args:
     pixels: (n, h, w) uint8 slices, or (n, h, w, 3) pictures in colour, whose
       channels are their own.
     index: (k,) the slices wanted.
-    first: of the slices of the same scan; it is its own lower neighbour.
-    end: past the last of them; the last is its own upper neighbour.
+    first: of the slices of the same scan, which stands for those below.
+    end: past the last of them, which stands for those above.
+    apart: how many slices away.
 
   Returns:
     (k, h, w, 3) uint8.
@@ -116,8 +125,8 @@ def with_neighbours(
   index = np.asarray(index)
   if pixels.ndim == 4:
     return pixels[index]
-  below = np.maximum(index - 1, first)
-  above = np.minimum(index + 1, end - 1)
+  below = np.maximum(index - apart, first)
+  above = np.minimum(index + apart, end - 1)
   return np.stack([pixels[i] for i in (below, index, above)], -1)
 
 

@@ -15,8 +15,8 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -27,6 +27,8 @@ SUFFIXES = ('.json', '.idl', '.txt')
 _KINDS = ('1', '2', '3')
 _NODULE = 'nodule'
 _CORNERS = ('x1', 'y1', 'x2', 'y2')
+# What messages call a box of these lists of a JSON.
+_SINGULAR = {'rects': 'box', 'ignored': 'ignored box'}
 # The first of these that a box of a JSON has names its class.
 _CLASS_KEYS = ('class', 'classID', 'label', 'silhouetteID')
 _NUMBER = r'\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*'
@@ -104,7 +106,8 @@ def read_json(path: pathlib.Path) -> list[Record]:
 
   Corners may stand in either order. A box may name its class as `class`,
   `classID`, `label` or `silhouetteID`, a text or a whole number, of which -1
-  is none. All else, scores too, is passed over.
+  is none. Beside `rects`, medzoo's own lists may have `ignored`, of the same
+  form, which TensorBox passes over. All else, scores too, is passed over here.
 
   Args:
     path: the file.
@@ -136,24 +139,34 @@ def _entry(place: str, entry: Any) -> Record:
       f'{place}: found {_show(entry)}, expected an object with image_path and'
       ' rects'
     )
-  image, boxes = entry.get('image_path'), entry.get('rects')
+  image = entry.get('image_path')
   if not isinstance(image, str) or not image.strip():
     raise ValueError(
       f'{place}: found image_path {_show(image)}, expected the path of a'
       ' picture'
     )
+  rows, names = _boxes(place, 'rects', entry.get('rects'))
+  more = _boxes(place, 'ignored', entry.get('ignored', []))
+  ignored = [False] * len(rows) + [True] * len(more[0])
+  return _record(image, rows + more[0], names + more[1], ignored, place)
+
+
+def _boxes(
+  place: str, key: str, boxes: Any
+) -> tuple[list[list[float]], list[str]]:
+  """Returns the corners x1, y1, x2, y2 and the class of each box of a list."""
   if not isinstance(boxes, list):
-    raise ValueError(f'{place}: found rects {_show(boxes)}, expected a list')
+    raise ValueError(f'{place}: found {key} {_show(boxes)}, expected a list')
   rows, names = [], []
   for number, box in enumerate(boxes, 1):
-    spot = f'{place}, box {number}'
+    spot = f'{place}, {_SINGULAR[key]} {number}'
     if not isinstance(box, dict):
       raise ValueError(
         f'{spot}: found {_show(box)}, expected an object with x1, y1, x2, y2'
       )
-    rows.append([_coordinate(spot, key, box) for key in _CORNERS])
+    rows.append([_coordinate(spot, name, box) for name in _CORNERS])
     names.append(_class_of(spot, box))
-  return _record(image, rows, names, [False] * len(rows), place)
+  return rows, names
 
 
 def _coordinate(spot: str, key: str, box: Mapping[str, Any]) -> float:
@@ -177,6 +190,26 @@ def _class_of(spot: str, box: Mapping[str, Any]) -> str:
       )
     return str(value).strip()
   return ''
+
+
+def write_json(records: Iterable[Record], file: TextIO) -> None:
+  """Writes a list that `read_json`, and TensorBox, reads.
+
+  Args:
+    records: what to list; a class has a name, or ''.
+    file: takes a picture a line; it has `ignored` where a box is.
+  """
+  lines = []
+  for record in records:
+    entry: dict[str, Any] = {'image_path': record.image, 'rects': []}
+    for (y0, x0, y1, x1), name, ignored in zip(
+      record.corners.tolist(), record.names, record.ignored, strict=True
+    ):
+      box = {'x1': x0, 'y1': y0, 'x2': x1, 'y2': y1}
+      key = 'ignored' if ignored else 'rects'
+      entry.setdefault(key, []).append(box | ({'class': name} if name else {}))
+    lines.append(json.dumps(entry))
+  file.write('[\n' + ',\n'.join(lines) + '\n]\n')
 
 
 def read_idl(path: pathlib.Path) -> list[Record]:

@@ -14,8 +14,14 @@ from absl.testing import parameterized
 from PIL import Image
 from pydicom import config
 
+from datasets import build
 from datasets.phantoms import chest_ct
 from medzoo.data import lidc
+from medzoo.data import lidc_scans
+from medzoo.data import slices
+from medzoo.data import sources
+from medzoo.io import box_lists
+from medzoo.io import lidc_lesions
 from medzoo.io import lidc_xml
 from tests import real_data
 from tests.datasets import raw_files
@@ -98,6 +104,48 @@ class _Test(parameterized.TestCase):
       np.testing.assert_allclose(pixels, _window(cut), atol=1)
     return rows
 
+  def check_slices(self, shape, pixel_mm):
+    """Returns the boxes by series; compares them with those of the XML."""
+    records = {x.image: x for x in box_lists.read(self.output / 'boxes.json')}
+    found = {}
+    for scan in lidc_scans.find(self.path):
+      volume = lidc_scans.read(scan)
+      reading = lidc_scans.measure(scan, volume)
+      boxes = lidc_lesions.boxes(scan.document, reading.slices, volume)
+      stack = slices.prepare(
+        volume,
+        shape=shape,
+        pixel_mm=pixel_mm,
+        window={'name': 'window', 'low': -1000.0, 'high': 400.0},
+        region='lung',
+      )
+      found[scan.uid] = boxes
+      self.assertGreater((~boxes.ignored).sum(), 0)
+      corners = stack.to_pixels(boxes.corners)
+      before = None
+      for z in range(len(volume.voxels)):
+        name = f'{reading.group}/{scan.uid}_{z:04d}.png'
+        record = records.pop(name)
+        mine = boxes.slices == z
+        for ignored in (False, True):
+          one = corners[mine & (boxes.ignored == ignored)]
+          other = record.corners[record.ignored == ignored]
+          np.testing.assert_allclose(other, one, atol=0.006)
+        with Image.open(self.output / name) as image:
+          pixels = np.asarray(image)
+        self.assertEqual(pixels.shape, (*shape, 3))
+        np.testing.assert_array_equal(pixels[..., 1], stack.pixels[z])
+        # What is below here is what was shown one before, and so on.
+        below = pixels[..., 1] if before is None else before[..., 1]
+        np.testing.assert_array_equal(pixels[..., 0], below)
+        if before is not None:
+          np.testing.assert_array_equal(before[..., 2], pixels[..., 1])
+        before = pixels
+      np.testing.assert_array_equal(before[..., 2], before[..., 1])
+    self.assertEmpty(records)
+    self.assertEmpty(list(self.output.glob('*.part')))
+    return found
+
 
 class PhantomTest(_Test):
   @classmethod
@@ -158,6 +206,32 @@ class PhantomTest(_Test):
       list(self.output.iterdir()), sum(1 for _ in folder.glob('*.dcm'))
     )
 
+  def test_slices(self):
+    options = ('--shape', 48, 80, '--pixel_mm', 1.5)
+    _, err = self.run_well('slices', '--output', self.output, *options)
+    self.assertRegex(err, r'\d+ slices, \d+ boxes, \d+ ignored\n')
+    boxes = self.check_slices((48, 80), 1.5)
+    files = [x for x in self.output.glob('*/*') if x.is_file()]
+    self.assertLen(files, sum(1 for _ in self.path.rglob('*.dcm')))
+    # The builder of anyone's pictures takes them as they are.
+    directory = build.prepare(
+      'boxes_json',
+      manual_dir=self.output,
+      data_dir=self.output.parent / 'data',
+      shares={'train': 1},
+    )
+    cases = sources.open_cases(directory, 'train')
+    self.assertLen(cases, len(files))
+    self.assertLen(set(cases.groups), 2)
+    for ignored in (False, True):
+      self.assertEqual(
+        sum((x.ignored == ignored).sum() for x in cases.boxes),
+        sum((x.ignored == ignored).sum() for x in boxes.values()),
+      )
+    code, _, err = _run('slices', self.path, '--output', self.output)
+    self.assertEqual(code, 2)
+    self.assertRegex(err, r'found files, expected an empty folder\n$')
+
   def test_tiles(self):
     options = ('--size', 16, '--stride', 4, '--none', 7)
     self.run_well('tiles', '--output', self.output, *options)
@@ -193,6 +267,10 @@ class PhantomTest(_Test):
     ('tiles', '--output', 'x', '--size', '0'),
     ('tiles', '--output', 'x', '--none', '-1'),
     ('masks', '--output', 'x', '--format', 'png'),
+    ('slices', '--output', 'x', '--shape', '9'),
+    ('slices', '--output', 'x', '--shape', '9', '0'),
+    ('slices', '--output', 'x', '--pixel_mm', '0'),
+    ('slices', '--output', 'x', '--pixel_mm', 'nan'),
   )
   def test_bad_calls(self, command, *more):
     self.assertEqual(_run(command, self.path, *more)[0], 2)
@@ -299,6 +377,32 @@ class RealTest(_Test):
     self.assertBetween(len(found), 8, 11)
     self.assertLess(np.abs(gaps[:, :2]).max(), 6)
     self.assertLess(np.abs(gaps[:, 2]).max(), 14)
+
+  def test_a_slice_shows_the_nodule_in_its_box(self):
+    folder = next(self.path.rglob(_UID))
+    code, _, err = _run('slices', folder, '--output', self.output)
+    self.assertEqual(code, 0, err)
+    _, _, z = _itk(folder).TransformPhysicalPointToIndex((56.2, 86.3, -115.9))
+    (record,) = (
+      x
+      for x in box_lists.read(self.output / 'boxes.json')
+      if x.image.endswith(f'{_UID}_{z:04d}.png')
+    )
+    with Image.open(self.output / record.image) as image:
+      pixels = np.asarray(image)[..., 1]
+    self.assertEqual(pixels.shape, (256, 352))
+    (box,) = record.corners[~record.ignored]
+    # 23 mm round, drawn by several hands, in pixels of 0.9 to 1.2 mm.
+    sides = box[2:] - box[:2]
+    self.assertBetween(sides.min(), 19, sides.max())
+    self.assertLess(sides.max(), 36)
+    y, x = np.rint((box[:2] + box[2:]) / 2).astype(int)
+    # Soft tissue fills its middle, lung lies to its side.
+    inside = pixels[y - 5 : y + 6, x - 5 : x + 6]
+    self.assertBetween(inside.mean(), 150, 220)
+    y0, x0, y1, x1 = np.rint(box).astype(int)
+    around = pixels[y0 - 3 : y1 + 3, x0 - 3 : x1 + 3]
+    self.assertGreater(inside.mean() - np.median(around[:, :3]), 60)
 
   def test_a_picture_shows_the_nodule(self):
     folder = next(self.path.rglob(_UID))

@@ -1,4 +1,5 @@
 import concurrent.futures
+import json
 import pathlib
 import pickle
 import tempfile
@@ -6,12 +7,15 @@ import tempfile
 import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
+from PIL import Image
 
 from datasets import build
 from medzoo import types
 from medzoo.data import sources
 from medzoo.io import tables
 from medzoo.io import volumes
+from tests.datasets import raw_files
+from tests.io import lidc_messages
 
 # x, y, z and diameter; 'd' has no lesion, one of 'b' has no diameter.
 LESIONS = {
@@ -77,6 +81,7 @@ class SourcesTest(parameterized.TestCase):
         np.where(lesions[:, 3] < 0, np.nan, lesions[:, 3]),
       )
       np.testing.assert_array_equal(case.lesions.labels, np.ones(len(lesions)))
+      self.assertIsNone(case.boxes)
       self.assertLen(case.excluded, int(name == 'd'))
 
   def test_the_index_agrees_with_the_records(self):
@@ -93,6 +98,11 @@ class SourcesTest(parameterized.TestCase):
           np.testing.assert_array_equal(a, b)
           self.assertEqual(a.dtype, b.dtype)
           self.assertEqual(a.shape, b.shape)
+
+  def test_without_outlines_no_boxes(self):
+    cases = sources.open_cases(self.directory, 'subset0+subset1')
+    self.assertEqual(cases.boxes, [None] * 4)
+    self.assertEqual(cases.lengths, [3] * 4)
 
   def test_reads_without_the_index(self):
     index = pathlib.Path(self.directory) / sources.INDEX_FILE
@@ -166,6 +176,117 @@ class SourcesTest(parameterized.TestCase):
   def test_refuses_more_folds_than_groups(self):
     with self.assertRaisesRegex(ValueError, 'found 2 groups for 3 folds'):
       sources.kfold(['a', 'b', 'a'], 3, 0)
+
+
+class BoxesTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.raw = self.folder / 'raw'
+    self.raw.mkdir()
+
+  def open(self, name, rows):
+    """Prepares a dataset and checks its boxes against rows by key.
+
+    A row is of slice, corners, label, whether ignored, and finding.
+    """
+    directory = build.prepare(
+      name,
+      manual_dir=self.raw,
+      data_dir=self.folder / 'data',
+      shares={'train': 1},
+    )
+    cases = sources.open_cases(directory, 'train')
+    self.assertCountEqual(cases.keys, rows)
+    for key, case, index in zip(cases.keys, cases, cases.boxes, strict=True):
+      for boxes in (case.boxes, index):
+        n = len(rows[key])
+        self.assertLen(boxes, n)
+        for field, dtype, shape in (
+          ('slices', np.int32, ()),
+          ('corners', np.float64, (4,)),
+          ('labels', np.int32, ()),
+          ('ignored', np.bool_, ()),
+          ('findings', np.int32, ()),
+        ):
+          values = getattr(boxes, field)
+          self.assertEqual(values.dtype, dtype)
+          self.assertEqual(values.shape, (n, *shape))
+        self.assertEqual(
+          [
+            (z, tuple(corners), label, ignored, finding)
+            for z, corners, label, ignored, finding in zip(
+              boxes.slices.tolist(),
+              boxes.corners.tolist(),
+              boxes.labels.tolist(),
+              boxes.ignored.tolist(),
+              boxes.findings.tolist(),
+              strict=True,
+            )
+          ],
+          rows[key],
+        )
+    return {
+      case.volume.series_uid: (case, length)
+      for case, length in zip(cases, cases.lengths, strict=True)
+    }
+
+  def test_of_scans(self):
+    for series, depth, xml in (('1.1', 6, True), ('1.2', 9, False)):
+      folder = self.raw / series
+      scan = raw_files.scan(0, depth)
+      raw_files.write_dicom(folder, series, 'NAME', scan)
+      if xml:
+        raw_files.write_xml(folder / '1.xml', series)
+      else:
+        message = lidc_messages.ct('', '', '', series=series)
+        (folder / '1.xml').write_text(message)
+    rows = {
+      '1.1': [
+        *((z, (8, 8, 13, 13), 1, False, 0) for z in (2, 3, 4)),
+        # A point at (4, 3), which is a sphere of 10 mm.
+        (0, (0, 0, 11, 10), 1, True, 1),
+        (1, (0, 0, 10, 9), 1, True, 1),
+        (2, (1, 0, 8, 7), 1, True, 1),
+      ],
+      '1.2': [],
+    }
+    found = self.open('lidc_idri', rows)
+    for series, depth in (('1.1', 6), ('1.2', 9)):
+      case, length = found[series]
+      self.assertEqual(length, depth)
+      scan = raw_files.scan(0, depth)
+      np.testing.assert_array_equal(case.volume.voxels, scan)
+
+  def test_of_pictures(self):
+    random = np.random.default_rng(0)
+    pixels = {
+      'gray.png': random.integers(0, 256, (5, 7), np.uint8),
+      'color.png': random.integers(0, 256, (6, 4, 3), np.uint8),
+    }
+    entries = []
+    for name, values in pixels.items():
+      Image.fromarray(values).save(self.raw / name)
+      entries.append({'image_path': name, 'rects': []})
+    entries[0]['rects'] = [
+      {'x1': 0.1, 'y1': 1 / 3, 'x2': 6, 'y2': 4, 'class': 'b'},
+      {'x1': 1, 'y1': 2, 'x2': 3, 'y2': 4, 'class': 'a'},
+    ]
+    (self.raw / 'list.json').write_text(json.dumps(entries))
+    rows = {
+      'gray.png': [
+        (0, (1 / 3, 0.1, 4, 6), 2, False, 0),
+        (0, (2, 1, 4, 3), 1, False, 1),
+      ],
+      'color.png': [],
+    }
+    found = self.open('boxes_json', rows)
+    for name, values in pixels.items():
+      case, length = found[name]
+      self.assertEqual(length, 1)
+      self.assertEqual(case.volume.voxels.dtype, np.uint8)
+      self.assertIsNone(case.volume.spacing[0])
+      np.testing.assert_array_equal(case.volume.voxels, values[None])
 
 
 if __name__ == '__main__':

@@ -62,6 +62,63 @@ class BoxListsTest(parameterized.TestCase):
     self.assertEqual(record.ignored.tolist(), [False])
     self.assertEqual(record.place, f'{self.folder}/test_small.json: entry 1')
 
+  def test_json_with_what_is_ignored(self):
+    box = {'x1': 1, 'y1': 2, 'x2': 3, 'y2': 4}
+    entry = {
+      'image_path': 'a.png',
+      'rects': [box],
+      'ignored': [box | {'x2': 9, 'class': 'cyst'}, box],
+    }
+    (record,) = self.read('a.json', [entry])
+    np.testing.assert_array_equal(
+      record.corners, [[2, 1, 4, 3], [2, 1, 4, 9], [2, 1, 4, 3]]
+    )
+    self.assertEqual(record.ignored.tolist(), [False, True, True])
+    self.assertEqual(record.names, ('', 'cyst', ''))
+    for ignored, place, message in (
+      (True, ': entry 1', 'found ignored True, expected a list'),
+      ([3], ': entry 1, ignored box 1', 'found 3'),
+      ([{'x1': 0}], ': entry 1, ignored box 1', 'found y1 nothing'),
+    ):
+      self.assert_fault(
+        'b.json', [entry | {'ignored': ignored}], place, message
+      )
+
+  def test_what_is_written_is_read(self):
+    records = [
+      box_lists.Record('p/ä.png', np.zeros((0, 4)), (), np.zeros(0, bool), ''),
+      box_lists.Record(
+        'b.png',
+        np.array([[1.5, 0.01, 3, 4], [-1, 2, 9, 9], [5, 6, 7, 8]]),
+        ('', 'cyst', 'ö'),
+        np.array([False, False, True]),
+        '',
+      ),
+    ]
+    path = self.folder / 'list.json'
+    with path.open('w', encoding='utf-8') as file:
+      box_lists.write_json(records, file)
+    self.assertTrue(box_lists.is_list(path))
+    self.assertEqual(path.read_text().count('\n'), 4)
+    for record, found in zip(records, box_lists.read(path), strict=True):
+      self.assertEqual(found.image, record.image)
+      self.assertEqual(found.names, record.names)
+      np.testing.assert_array_equal(found.corners, record.corners)
+      np.testing.assert_array_equal(found.ignored, record.ignored)
+    # Others see the pictures and what is to be found.
+    first, second = json.loads(path.read_text())
+    self.assertEqual(first, {'image_path': 'p/ä.png', 'rects': []})
+    self.assertEqual(
+      second['rects'][0], {'x1': 0.01, 'y1': 1.5, 'x2': 4, 'y2': 3}
+    )
+    self.assertLen(second['rects'], 2)
+
+  def test_an_empty_list_can_be_written(self):
+    path = self.folder / 'list.json'
+    with path.open('w') as file:
+      box_lists.write_json([], file)
+    self.assertEqual(box_lists.read(path), [])
+
   def test_json_of_several_classes(self):
     box = {'x1': 9.5, 'y1': 8, 'x2': 1, 'y2': 2.25}
     classes = [

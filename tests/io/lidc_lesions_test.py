@@ -1,9 +1,12 @@
+import csv
 import pathlib
+from xml.etree import ElementTree
 
 import numpy as np
 import pydicom
 from absl.testing import absltest
 from absl.testing import parameterized
+from matplotlib import path as mpl_path
 
 from medzoo import types
 from medzoo.io import lidc_lesions
@@ -147,6 +150,131 @@ class FindingsTest(absltest.TestCase):
       self.assertEqual(found.centers.shape, (0, 3))
 
 
+def _rows(boxes: types.Boxes) -> list[tuple]:
+  """Finding, slice, corners and whether ignored, of every box."""
+  return [
+    (int(finding), int(z), *corners, bool(ignored))
+    for finding, z, corners, ignored in zip(
+      boxes.findings,
+      boxes.slices,
+      boxes.corners.tolist(),
+      boxes.ignored,
+      strict=True,
+    )
+  ]
+
+
+class BoxesTest(parameterized.TestCase):
+  def boxes(self, *sessions: str, volume=_VOLUME, readers: int = 3):
+    found = lidc_lesions.boxes(_document(*sessions), _SLICES, volume, readers)
+    n = len(found.slices)
+    self.assertEqual(found.corners.shape, (n, 4))
+    self.assertEqual(found.labels.tolist(), [1] * n)
+    for name in ('slices', 'labels', 'findings'):
+      self.assertEqual(getattr(found, name).dtype, np.int32)
+    self.assertEqual(found.ignored.dtype, bool)
+    return _rows(found)
+
+  def test_what_any_reader_outlined(self):
+    sessions = (
+      messages.nodule(_box(10, 20, 4, 's1')),
+      messages.nodule(_box(12, 21, 4, 's1'), _box(12, 21, 4, 's2')),
+      messages.nodule(_box(9, 20, 5, 's1')),
+    )
+    corners = [(0, 1, 20, 9, 25, 16), (0, 2, 21, 12, 25, 16)]
+    self.assertEqual(self.boxes(*sessions), [(*x, False) for x in corners])
+    self.assertEqual(
+      self.boxes(*sessions, readers=4), [(*x, True) for x in corners]
+    )
+
+  def test_holes_and_parts(self):
+    # A hole within leaves the box; one over the edge takes its outline too.
+    within = _box(10, 20, 12, 's0'), _box(13, 23, 4, 's0', hole=True)
+    over = _box(10, 20, 6, 's1'), _box(15, 19, 8, 's1', hole=True)
+    parts = _box(5, 30, 2, 's2'), _box(9, 34, 3, 's2')
+    whole = _box(10, 20, 4, 's3'), _box(9, 19, 6, 's3', hole=True)
+    nodule = messages.nodule(*within, *over, *parts, *whole)
+    self.assertEqual(
+      self.boxes(nodule, readers=1),
+      [
+        (0, 0, 20, 10, 32, 22, False),
+        (0, 1, 20, 10, 26, 14, False),
+        (0, 2, 30, 5, 37, 12, False),
+      ],
+    )
+
+  def test_findings_are_numbered(self):
+    sure = messages.nodule(_box(10, 20, 4, 's1'), _box(11, 20, 2, 's2'))
+    unsure = messages.nodule(_box(30, 50, 4, 's1'), _box(30, 51, 3, 's0'))
+    volume = types.Volume(_VOLUME.voxels, (30.0, 0.5, 0.5))
+    point = messages.nodule(messages.roi([(24, 4)], 's0'), rated=False)
+    other = messages.non_nodule(40, 60, 's3')
+    rows = self.boxes(
+      sure + point, sure + unsure + other, sure + unsure, volume=volume
+    )
+    # Slices are 30 mm apart, so that points are on their own only.
+    self.assertEqual(
+      rows,
+      [
+        (0, 1, 20, 10, 24, 14, False),
+        (0, 2, 20, 11, 22, 13, False),
+        (1, 0, 51, 30, 54, 33, True),
+        (1, 1, 50, 30, 54, 34, True),
+        (2, 0, 0, 15, 14, 34, True),
+        (3, 3, 51, 31, 64, 48, True),
+      ],
+    )
+
+  @parameterized.named_parameters(
+    ('non_nodule', messages.non_nodule(24, 32, 's2')),
+    (
+      'small_nodule',
+      messages.nodule(messages.roi([(24, 32)], 's2'), rated=False),
+    ),
+    ('rated_point', messages.nodule(messages.roi([(24, 32)], 's2'))),
+  )
+  def test_what_has_no_size_is_a_sphere_of_10_mm(self, session: str):
+    # Its radius in rows of 0.5 mm: 10 here, 9.2 in 2 mm, 6 in 4 mm.
+    self.assertEqual(
+      self.boxes(session, session, session),
+      [
+        (finding, *row, True)
+        for finding in range(3)
+        for row in (
+          (0, 27, 19, 38, 30),
+          (1, 23, 15, 42, 34),
+          (2, 23, 15, 42, 34),
+          (3, 23, 15, 42, 34),
+        )
+      ],
+    )
+
+  def test_a_sphere_is_cut_at_the_image(self):
+    rows = self.boxes(messages.non_nodule(1, 62, 's0'))
+    self.assertEqual(
+      rows,
+      [
+        (0, 0, 53, 0, 64, 11, True),
+        (0, 1, 53, 0, 64, 11, True),
+        (0, 2, 57, 0, 64, 7, True),
+      ],
+    )
+
+  def test_a_sphere_has_a_voxel_at_least(self):
+    # Its centre is half way between voxels that are 12 mm apart.
+    volume = types.Volume(_VOLUME.voxels, (8.0, 12.0, 12.0))
+    line = messages.roi([(4, 6), (7, 6)], 's1')
+    (row,) = self.boxes(messages.nodule(line, rated=False), volume=volume)
+    self.assertIn(row, [(0, 1, 6, x, 7, x + 1, True) for x in (5, 6)])
+
+  def test_no_marks_no_boxes(self):
+    self.assertEmpty(self.boxes('', ''))
+
+  def test_marks_must_lie_in_the_scan(self):
+    with self.assertRaisesRegex(ValueError, 'not among the 4'):
+      self.boxes(messages.non_nodule(1, 1, 's9'))
+
+
 class NominalGridTest(absltest.TestCase):
   def test_slice_positions_are_those_of_the_message(self):
     document = _document(
@@ -206,6 +334,105 @@ class Luna16Test(parameterized.TestCase):
       self.assertEqual(ours.shape, expected.shape)
       for one in (ours, expected), (expected, ours):
         self.assertLess(_farthest(*one), 0.01)
+
+
+def _tag(element: ElementTree.Element) -> str:
+  return element.tag.rpartition('}')[2]
+
+
+def _texts(element: ElementTree.Element, name: str) -> list[str]:
+  return [x.text.strip() for x in element.iter() if _tag(x) == name]
+
+
+def _interior(points: np.ndarray) -> set[tuple[int, int]]:
+  """The (y, x) of whole numbers strictly within a closed polygon."""
+  low, high = points.min(axis=0), points.max(axis=0) + 1
+  x, y = (v.ravel() for v in np.mgrid[low[0] : high[0], low[1] : high[1]])
+  at = np.column_stack([x, y])
+  inside = mpl_path.Path(np.append(points, points[:1], 0)).contains_points(at)
+  for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+    to, way = at - start, end - start
+    cross = to[:, 0] * way[1] - to[:, 1] * way[0]
+    along = to @ way
+    if way.any():  # most outlines end where they began
+      inside &= ~((cross == 0) & (along >= 0) & (along <= way @ way))
+  return set(zip(y[inside].tolist(), x[inside].tolist(), strict=True))
+
+
+def _outlined(folder: pathlib.Path, slices: dict[str, int]) -> list[tuple]:
+  """Session and (z, y, x) within of every nodule, from the XML alone."""
+  (file,) = folder.rglob('*.xml')
+  sessions = [
+    x for x in ElementTree.parse(file).getroot() if _tag(x) == 'readingSession'
+  ]
+  found = []
+  for number, session in enumerate(sessions):
+    for nodule in session:
+      if _tag(nodule) != 'unblindedReadNodule':
+        continue
+      voxels = set()
+      for roi in (x for x in nodule if _tag(x) == 'roi'):
+        (uid,) = _texts(roi, 'imageSOP_UID')
+        assert _texts(roi, 'inclusion') == ['TRUE']
+        columns, rows = _texts(roi, 'xCoord'), _texts(roi, 'yCoord')
+        points = np.column_stack([columns, rows]).astype(int)
+        voxels |= {(slices[uid], *at) for at in _interior(points)}
+      if voxels:
+        found.append((number, np.array(sorted(voxels))))
+  return found
+
+
+class RealBoxesTest(parameterized.TestCase):
+  @parameterized.parameters(('LIDC-IDRI-0001', 1), ('LIDC-IDRI-0003', 3))
+  def test_boxes_of_luna16s_nodules(self, name: str, nodules: int):
+    folder = real_data.folder('lidc_idri') / name
+    slices, volume = _read_grid(folder)
+    outlined = _outlined(folder, slices)
+    with (real_data.folder('luna16') / 'annotations.csv').open() as file:
+      rows = [
+        [float(row[key]) for key in ('coordX', 'coordY', 'coordZ')]
+        + [float(row['diameter_mm'])]
+        for row in csv.DictReader(file)
+        if row['seriesuid'] == volume.series_uid
+      ]
+    self.assertLen(rows, nodules)
+    document = lidc_xml.read_all(folder)[volume.series_uid]
+    found = lidc_lesions.boxes(document, slices, volume)
+    expected = set()
+    step = np.array(volume.spacing)[::-1]
+    for *place, diameter in rows:
+      marks = [
+        (session, voxels)
+        for session, voxels in outlined
+        if np.linalg.norm(
+          np.array(volume.origin) + voxels.mean(axis=0)[::-1] * step - place
+        )
+        < diameter / 2
+      ]
+      # Three or four readers drew it, each once.
+      sessions = [session for session, _ in marks]
+      self.assertIn(len(sessions), (3, 4))
+      self.assertLen(set(sessions), len(sessions))
+      voxels = np.concatenate([voxels for _, voxels in marks])
+      for z in np.unique(voxels[:, 0]):
+        at = voxels[voxels[:, 0] == z, 1:]
+        expected.add((int(z), *at.min(axis=0), *at.max(axis=0) + 1))
+    sure = ~found.ignored
+    self.assertLen(set(found.findings[sure]), nodules)
+    self.assertEqual(
+      {
+        (int(z), *corners)
+        for z, corners in zip(
+          found.slices[sure], found.corners[sure].astype(int), strict=True
+        )
+      },
+      expected,
+    )
+    self.assertLen(expected, sure.sum())
+    # None is as large as a lung, none leaves its image.
+    sides = (found.corners[:, 2:] - found.corners[:, :2]) * volume.spacing[1:]
+    self.assertBetween(sides.min(), 1, sides.max())
+    self.assertLess(sides.max(), 50)
 
 
 def _farthest(rows: np.ndarray, others: np.ndarray) -> float:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 from absl.testing import absltest
 
@@ -28,6 +30,22 @@ def _found(centers, diameters) -> types.Detections:
 def _volume(**grid) -> types.Volume:
   voxels = np.full((20, 40, 30), -900, np.int16)
   return types.Volume(voxels, (2.0, 0.5, 1.0), modality='CT', **grid)
+
+
+def _case(z, y, x, diameter) -> types.Case:
+  """A scan with one ball; its lesion's centre is in voxels (z, y, x)."""
+  volume = _volume(origin=(1.0, 2.0, 3.0))
+  _draw(volume, z, y, x, diameter)
+  nothing = types.Findings(np.zeros((0, 3)), np.zeros(0), np.zeros(0, int))
+  ball = types.Findings(np.array([[z, y, x]]), np.array([diameter]), np.ones(1))
+  return types.Case(volume, 'p', ball, nothing)
+
+
+def _draw(volume, z, y, x, diameter) -> None:
+  """Draws a ball round a voxel."""
+  at = np.indices(volume.voxels.shape) - np.reshape([z, y, x], (3, 1, 1, 1))
+  steps = at * np.reshape(volume.spacing, (3, 1, 1, 1))
+  volume.voxels[(steps**2).sum(0) < (diameter / 2) ** 2] = 0
 
 
 class CrossSectionsTest(absltest.TestCase):
@@ -75,9 +93,7 @@ class CrossSectionsTest(absltest.TestCase):
 class BlobBoxesTest(absltest.TestCase):
   def test_boxes_of_what_the_filter_finds(self):
     volume = _volume(origin=(1.0, 2.0, 3.0))
-    z, y, x = np.ogrid[:20, :40, :30]
-    square = (2 * (z - 9)) ** 2 + (0.5 * (y - 21)) ** 2 + (x - 14) ** 2
-    volume.voxels[square < 4.0**2] = 0
+    _draw(volume, 9, 21, 14, 8.0)
     spec = {'name': 'blob_boxes', **_SETTINGS}
     predictor = build.build('predictors', spec, {}, {})
     results = predictor({}, volume)
@@ -88,9 +104,53 @@ class BlobBoxesTest(absltest.TestCase):
       results['boxes'].corners[at], [[13.5, 10.5, 29.5, 18.5]], atol=3
     )
 
-  def test_is_tuned_as_the_filter(self):
-    module = build.module('predictors', 'blob_boxes')
-    self.assertIs(module.tune, laplacian_of_gaussian.tune)
+  def test_is_tuned_for_its_boxes(self):
+    """The score gets boxes in voxels of the scans, not of the filter's grid."""
+    cases = [_case(9, 21, 14, 8.0), _case(12, 12, 10, 10.0)]
+    calls = []
+
+    def score(given, found):
+      self.assertIs(given, cases)
+      calls.append(found)
+      return {1: 0.3, 2: 0.7, 3: 0.7, 4: 0.1}[len(calls)]
+
+    grid = {'ceiling_hu': (-200.0, 100.0), 'roundness': (0.0, 1.0)}
+    best = blob_boxes.tune(cases, score, grid)
+    # The second of four, the first among equals; the rest are defaults.
+    self.assertEqual(
+      best, laplacian_of_gaussian.Settings(ceiling_hu=-200.0, roundness=1.0)
+    )
+    self.assertLen(calls, 4)
+    for found in calls:
+      self.assertLen(found, 2)
+      for boxes, case in zip(found, cases, strict=True):
+        self.assertIsInstance(boxes, types.BoxDetections)
+        (z, y, x), diameter = case.lesions.centers[0], case.lesions.diameters[0]
+        # Rows are half a millimetre apart, columns a whole one.
+        reach = np.array([diameter, diameter / 2])
+        at = np.array([y + 0.5, x + 0.5])
+        mine = boxes.corners[(boxes.slices == z) & (boxes.links == 0)]
+        np.testing.assert_allclose(
+          mine, [[*(at - reach), *(at + reach)]], atol=3
+        )
+
+  def test_tuned_settings_are_those_of_the_predictor(self):
+    cases = [_case(9, 21, 14, 8.0)]
+    calls = []
+
+    def score(_, found):
+      calls.append(found[0])
+      return -len(calls)
+
+    best = blob_boxes.tune(cases, score, {'exponent': (2.5, 2.0)})
+    self.assertEqual(best.exponent, 2.5)
+    spec = {'name': 'blob_boxes', **dataclasses.asdict(best)}
+    predictor = build.build('predictors', spec, {}, {})
+    boxes = predictor({}, cases[0].volume)['boxes']
+    for field in dataclasses.fields(boxes):
+      np.testing.assert_allclose(
+        getattr(boxes, field.name), getattr(calls[0], field.name)
+      )
 
 
 if __name__ == '__main__':
