@@ -21,7 +21,12 @@ _SPEC = {
     'feed': 'slices',
     'positive_share': 0.25,
     'validate_every': 4,
-    'view': {'flip': True, 'scale': 0.1, 'shift_px': (4.0, 4.0)},
+    'view': {
+      'shape': (64, 64),
+      'flip': True,
+      'scale': 0.1,
+      'shift_px': (4.0, 4.0),
+    },
     'intensity': {'gain': 0.1, 'bias': 0.05, 'noise': 0.01},
     'workers': 0,
   },
