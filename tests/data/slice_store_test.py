@@ -173,7 +173,7 @@ class BatchesTest(parameterized.TestCase):
       batch_size=8,
       positive_share=share,
       transforms=[
-        slice_transforms.RandomView(flip, 0.1, (1.0, 1.0)),
+        slice_transforms.RandomView((32, 24), flip, 0.1, (1.0, 1.0)),
         slice_transforms.ToFloat(),
         slice_transforms.PadBoxes(2, 1),
       ],

@@ -44,7 +44,7 @@ class RandomViewTest(parameterized.TestCase):
     ('all', True, 0.2, (6.0, 6.0)),
   )
   def test_boxes_move_with_the_image(self, flip, scale, shift):
-    view = slice_transforms.RandomView(flip, scale, shift)
+    view = slice_transforms.RandomView(_SHAPE, flip, scale, shift)
     example = _example([(24, 40, 36, 62)], [(20, 22, 42, 30)])
     seen = set()
     for seed in range(30):
@@ -64,7 +64,7 @@ class RandomViewTest(parameterized.TestCase):
       self.assertGreater(np.ptp(heights), 12 * scale)
 
   def test_mirroring_is_exact(self):
-    view = slice_transforms.RandomView(True, 0.0, (0.0, 0.0))
+    view = slice_transforms.RandomView(_SHAPE, True, 0.0, (0.0, 0.0))
     example = _example([(3, 5, 20, 17)], [(30, 60, 50, 79)])
     mirrored = 0
     for seed in range(40):
@@ -79,7 +79,7 @@ class RandomViewTest(parameterized.TestCase):
     self.assertBetween(mirrored, 10, 30)
 
   def test_cut_at_the_frame_and_dropped_beyond(self):
-    view = slice_transforms.RandomView(True, 0.1, (30.0, 30.0))
+    view = slice_transforms.RandomView(_SHAPE, True, 0.1, (30.0, 30.0))
     boxes = [
       (0, 0, 10, 10),
       (50, 70, 60, 80),
@@ -111,7 +111,7 @@ class RandomViewTest(parameterized.TestCase):
     self.assertContainsSubset({2, 3, 4}, kept)
 
   def test_a_middle_on_the_edge_is_dropped(self):
-    view = slice_transforms.RandomView(False, 0.0, (0.0, 0.0))
+    view = slice_transforms.RandomView(_SHAPE, False, 0.0, (0.0, 0.0))
     example = _example([(0, 0, 4, 4)], [(0, 0, 9, 9)])
     example['boxes'] = np.array(
       [(-4, 2, 4, 8), (-4, 2, 4.5, 8), (10, 76, 20, 84), (10, 76, 20, 83)]
@@ -124,8 +124,21 @@ class RandomViewTest(parameterized.TestCase):
     self.assertEqual(found['labels'].tolist(), [1, 3])
     self.assertLen(found['ignored'], 1)
 
+  def test_a_part_shows_a_box_if_there_is_one(self):
+    view = slice_transforms.RandomView((32, 32), True, 0.1, (2.0, 2.0))
+    example = _example([(2, 3, 9, 11), (48, 66, 59, 79)], labels=[1, 2])
+    seen = set()
+    for seed in range(60):
+      found = _turned(example, view, seed)
+      self.assertEqual(found['image'].shape, (32, 32, 3))
+      self.assertLen(found['labels'], 1)
+      seen.add(int(found['labels'][0]))
+      drawn = _bounds(found['image'][..., 0] > 127)
+      np.testing.assert_allclose(found['boxes'][0], drawn, atol=1)
+    self.assertEqual(seen, {1, 2})
+
   def test_without_boxes(self):
-    view = slice_transforms.RandomView(True, 0.1, (3.0, 3.0))
+    view = slice_transforms.RandomView(_SHAPE, True, 0.1, (3.0, 3.0))
     found = _turned(_example([]), view, 0)
     self.assertEqual(found['boxes'].shape, (0, 4))
     self.assertEqual(found['ignored'].shape, (0, 4))

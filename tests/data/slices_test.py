@@ -147,14 +147,16 @@ class NeighboursTest(absltest.TestCase):
     pixels = np.arange(7, dtype=np.uint8)[:, None, None] + np.zeros(
       (1, 2, 3), np.uint8
     )
-    images = slices.with_neighbours(pixels, [2, 3, 5], 2, 6)
+    images = slices.with_neighbours(pixels, [2, 3, 5], 2, 6, 1)
     self.assertEqual(images.shape, (3, 2, 3, 3))
     self.assertEqual(images.dtype, np.uint8)
     expected = np.array([(2, 2, 3), (2, 3, 4), (4, 5, 5)])
     np.testing.assert_array_equal(
       images, np.broadcast_to(expected[:, None, None], (3, 2, 3, 3))
     )
-    alone = slices.with_neighbours(pixels, [6], 6, 7)
+    far = slices.with_neighbours(pixels, [2, 3, 5], 1, 7, 3)[:, 0, 0]
+    self.assertEqual(far.tolist(), [[1, 2, 5], [1, 3, 6], [2, 5, 6]])
+    alone = slices.with_neighbours(pixels, [6], 6, 7, 1)
     np.testing.assert_array_equal(alone, np.full((1, 2, 3, 3), 6))
 
   def test_a_stack_is_one_scan(self):
