@@ -70,7 +70,7 @@ def _published() -> ml_collections.ConfigDict:
       nothing=dict(name='nothing'),
     ),
   )
-  config.expect = dict(params=dict())
+  config.expect = dict(params=dict(detector=11_276_664))
   return config
 
 

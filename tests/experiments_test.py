@@ -44,9 +44,9 @@ class ExperimentsTest(parameterized.TestCase):
     for spec in [*specs, config['evaluation']['predictor']]:
       build.build('predictors', spec, models, config['preprocess'])
 
-  @parameterized.parameters(*_VARIANTS)
-  def test_the_regression_counts_in_the_size_of_the_patch(self, name, variant):
-    config = _config(name, variant)
+  @parameterized.parameters(*(v for n, v in _VARIANTS if n == 'nodule3d'))
+  def test_the_regression_counts_in_the_size_of_the_patch(self, variant):
+    config = _config('nodule3d', variant)
     for spec in _fits(config).values():
       size = [
         n * step
@@ -60,12 +60,17 @@ class ExperimentsTest(parameterized.TestCase):
       predictor['shape'], config['stages']['reduction']['data']['shape']
     )
 
-  def test_published_parameter_counts(self):
-    config = _config('nodule3d', 'luna16')
+  @parameterized.parameters(('nodule3d', 'luna16'), ('lidc_lstm', 'lidc'))
+  def test_published_parameter_counts(self, name, variant):
+    config = _config(name, variant)
     for stage, count in config['expect']['params'].items():
       spec = config['stages'][stage]
       model = build.build('models', spec['model'])
-      shape = jax.ShapeDtypeStruct((1, *spec['data']['shape'], 1), jnp.float32)
+      shape = {
+        'nodule3d': (1, *spec['data'].get('shape', ()), 1),
+        'lidc_lstm': (1, *config['preprocess'].get('shape', ()), 3),
+      }[name]
+      shape = jax.ShapeDtypeStruct(shape, jnp.float32)
       variables = jax.eval_shape(
         lambda key, model=model, shape=shape: model.lazy_init(
           key, shape, train=False
