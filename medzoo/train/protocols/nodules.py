@@ -181,6 +181,15 @@ def describe(
   """Returns the lesions whose own score reaches the threshold, world mm."""
   del volume
   found = output.detections['detections']
+  return list_lesions(
+    found, np.flatnonzero(found.scores >= model.threshold), model
+  )
+
+
+def list_lesions(
+  found: types.Detections, sure: np.ndarray, model: predict.Model
+) -> dict[str, Any]:
+  """Returns those of a scan's lesions whose indices are given, world mm."""
   return {
     'frame': 'LPS mm',
     'detections': [
@@ -190,7 +199,7 @@ def describe(
         'score': float(found.scores[i]),
         'class': model.class_name(int(found.labels[i])),
       }
-      for i in np.flatnonzero(found.scores >= model.threshold)
+      for i in sure
     ],
   }
 

@@ -272,12 +272,15 @@ def describe(
 ) -> dict[str, Any]:
   """Returns the lesions of a scan, world mm, or the boxes of a picture.
 
-  Boxes are x0, y0, x1, y1, half-open, in pixels as stored.
+  The threshold is one of boxes, so a lesion counts if one of its boxes does;
+  its own score is smaller. Boxes of a picture are x0, y0, x1, y1, half-open,
+  in pixels as stored.
   """
-  if volume.spacing[0] is not None:
-    return nodules.describe(output, volume, model)
   found = output.detections['boxes']
   sure = _sure(found, model)
+  if volume.spacing[0] is not None:
+    lesions = np.unique(found.links[sure])
+    return nodules.list_lesions(output.detections['detections'], lesions, model)
   corners = found.corners[sure][:, [1, 0, 3, 2]].tolist()
   return {
     'frame': 'pixels',
