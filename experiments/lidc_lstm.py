@@ -13,33 +13,20 @@ on a GPU. Measured scores and times are in experiments/README.md.
 
 import ml_collections
 
+from experiments import _common
+
 _LUNG = dict(name='window', low=-1000.0, high=400.0)
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
   """Returns the config of a variant, `phantom` where none is named."""
-  if variant and variant not in _MAKERS:
-    raise ValueError(
-      f'experiments/lidc_lstm.py has no variant {variant!r}; expected one of '
-      f'{", ".join(_MAKERS)}'
-    )
-  config = _published()
-  config.variant = variant or 'phantom'
-  _MAKERS[config.variant](config)
-  return config
+  return _common.choose(_published(), _MAKERS, variant)
 
 
 def _published() -> ml_collections.ConfigDict:
   """The published sizes; a variant changes what is its own."""
-  config = ml_collections.ConfigDict()
-  config.experiment = 'lidc_lstm'
-  config.variant = ''
-  config.seed = 0
+  config = _common.base('lidc_lstm')
   config.main_metric = 'ap50'
-  config.dataset = dict(name='lidc_idri', options={}, synthetic=False)
-  config.more_datasets = {}
-  config.splits = dict(train='train', validation='validation', test='test')
-  config.folds = dict(by='', parts='', count=0, always='', reuse=False)
   config.real_variants = ('lidc', 'boxes_json')
   config.preprocess = dict(
     shape=(256, 352), pixel_mm=0.9, apart_mm=0.0, window=_LUNG, region='lung'

@@ -12,6 +12,8 @@ times are in experiments/README.md.
 
 import ml_collections
 
+from experiments import _common
+
 # Intensity windows in HU: the lungs with all that is denser, and convnet3d's
 # own, an angiography window.
 _LUNG = dict(name='window', low=-1000.0, high=400.0)
@@ -22,28 +24,13 @@ _REQUIRED = '<required>'
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
   """Returns the config of a variant, `phantom` where none is named."""
-  if variant and variant not in VARIANTS:
-    raise ValueError(
-      f'experiments/nodule3d.py has no variant {variant!r}; expected one of '
-      f'{", ".join(VARIANTS)}'
-    )
-  config = _published()
-  _MAKERS[variant or 'phantom'](config)
-  config.variant = variant or 'phantom'
-  return config
+  return _common.choose(_published(), _MAKERS, variant)
 
 
 def _published() -> ml_collections.ConfigDict:
   """The published sizes; a variant changes what is its own."""
-  config = ml_collections.ConfigDict()
-  config.experiment = 'nodule3d'
-  config.variant = ''
-  config.seed = 0
+  config = _common.base('nodule3d')
   config.main_metric = 'cpm'
-  config.dataset = dict(name='lidc_idri', options={}, synthetic=False)
-  config.more_datasets = {}
-  config.splits = dict(train='train', validation='validation', test='test')
-  config.folds = dict(by='', parts='', count=0, always='', reuse=False)
   config.real_variants = ('lidc', 'luna16', 'series_csv', 'node21')
   config.preprocess = dict(spacing=(1.0, 1.0, 1.0), window=_LUNG, region='lung')
   config.stages = dict(

@@ -1,0 +1,41 @@
+"""What all configs have in common."""
+
+from collections.abc import Callable, Mapping
+
+import ml_collections
+
+_Config = ml_collections.ConfigDict
+
+
+def base(experiment: str) -> _Config:
+  """Returns the keys that every config has, for LIDC-IDRI's own splits."""
+  config = ml_collections.ConfigDict()
+  config.experiment = experiment
+  config.variant = ''
+  config.seed = 0
+  config.dataset = dict(name='lidc_idri', options={}, synthetic=False)
+  config.more_datasets = {}
+  config.splits = dict(train='train', validation='validation', test='test')
+  config.folds = dict(by='', parts='', count=0, always='', reuse=False)
+  return config
+
+
+def choose(
+  published: _Config,
+  makers: Mapping[str, Callable[[_Config], None]],
+  variant: str,
+) -> _Config:
+  """Makes a variant of the published config, the first where none is named.
+
+  Raises:
+    ValueError: there is no such variant.
+  """
+  variant = variant or next(iter(makers))
+  if variant not in makers:
+    raise ValueError(
+      f'experiments/{published.experiment}.py has no variant {variant!r}; '
+      f'expected one of {", ".join(makers)}'
+    )
+  makers[variant](published)
+  published.variant = variant
+  return published
