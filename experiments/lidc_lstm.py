@@ -153,9 +153,9 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   detector.data.validate_every = 3
   detector.optimizer.learning_rate = 3e-3
   detector.optimizer.schedule.warmup_steps = 50
-  detector.steps = 4500
-  detector.eval_every = 750
-  detector.checkpoint_every = 750
+  detector.steps = 3000
+  detector.eval_every = 500
+  detector.checkpoint_every = 500
 
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
