@@ -29,8 +29,8 @@ class SliceLesions:
   Attributes:
     models: the networks by stage; `detector` is used, one with the outputs of
       `models.cnn_lstm`.
-    preprocess: how slices become pictures: `shape`, `pixel_mm`, `window` and
-      `region`, see `data.slices.prepare`.
+    preprocess: how slices become pictures: `shape`, `pixel_mm`, `apart_mm`,
+      `window` and `region`, see `data.slices.prepare`.
     batch_size: slices of one call.
     stitch_iou: above this two boxes of a slice overlap in the stitching.
     max_boxes: the surest boxes of a slice that are stitched.
