@@ -238,16 +238,16 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
     shape=(21, 40, 40), margin=(3, 11, 11), hard_per_scan=40
   )
   stages.reduction.optimizer.learning_rate = 2e-3
-  stages.reduction.steps = 800
+  stages.reduction.steps = 640
   stages.reduction.batch_size = 16
-  stages.reduction.eval_every = 200
+  stages.reduction.eval_every = 160
   stages.reduction.checkpoint_every = 100
   config.evaluation.predictor.shape = (21, 40, 40)
   for predictor in (
     config.evaluation.predictor.screening,
     stages.mining.predictor,
   ):
-    predictor.tile = (12, 16, 16)
+    predictor.tile = (16, 12, 12)
     predictor.max_candidates = 60
 
 

@@ -3,12 +3,11 @@
 The screening network is fully convolutional, so a scan could go through it in
 one pass; its first layers would then need many gigabytes. Tiles whose origins
 are multiples of the output stride give the same scores at a fixed size, which
-is compiled once, and tiles without any of the search region are skipped.
+is compiled once, and they are laid so that few cover the search region.
 """
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -156,8 +155,8 @@ def screen_tiles(
   """
   inside = _cells_of_region(region)
   size = (np.asarray(tile) - 1) * _STRIDE + _FIELD
-  counts = -(-np.asarray(inside.shape) // tile)
-  total = (counts * tile - 1) * _STRIDE + _FIELD
+  # The last tile may start at the last cell.
+  total = (np.asarray(inside.shape) + tile - 2) * _STRIDE + _FIELD
   padded = np.zeros(total, np.float32)
   place = tuple(
     slice(b, b + n) for b, n in zip(_BEFORE, image.shape, strict=True)
@@ -238,16 +237,36 @@ def _cells_of_region(region: np.ndarray) -> np.ndarray:
 def _tiles(
   inside: np.ndarray, tile: np.ndarray, size: np.ndarray
 ) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-  """Yields the cells and the voxels of every tile that touches the region."""
-  starts = (range(0, n, t) for n, t in zip(inside.shape, tile, strict=True))
-  for start in itertools.product(*starts):
-    cells = tuple(slice(s, s + t) for s, t in zip(start, tile, strict=True))
-    if inside[cells].any():
-      first = np.asarray(start) * _STRIDE
-      yield (
-        cells,
-        tuple(slice(f, f + n) for f, n in zip(first, size, strict=True)),
-      )
+  """Yields the cells and the voxels of tiles that cover the region."""
+  for start in cover(inside, tuple(tile)):
+    first = np.asarray(start) * _STRIDE
+    yield (
+      tuple(slice(s, s + n) for s, n in zip(start, tile, strict=True)),
+      tuple(slice(f, f + n) for f, n in zip(first, size, strict=True)),
+    )
+
+
+def cover(mask: np.ndarray, tile: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+  """Yields where tiles start that cover a mask without overlap.
+
+  The mask is cut into slabs along its first axis, each slab into strips along
+  the next and so on, each cut beginning at the first place not yet covered
+  where the mask is set. Tiles at multiples of their size would be a quarter
+  more for the lungs.
+
+  Args:
+    mask: bool, of any rank.
+    tile: size along each axis; a tile may reach beyond the mask's end.
+  """
+  if not tile:
+    yield ()
+    return
+  occupied = np.flatnonzero(mask.any(tuple(range(1, mask.ndim))))
+  while len(occupied):
+    start = int(occupied[0])
+    for rest in cover(mask[start : start + tile[0]].any(0), tile[1:]):
+      yield start, *rest
+    occupied = occupied[occupied >= start + tile[0]]
 
 
 Predictor = CandidateScreening

@@ -59,6 +59,28 @@ class ScreenTilesTest(parameterized.TestCase):
     scores = candidates.screen_tiles(self.apply, self.image, region, (4, 8, 8))
     self.assertEqual(scores[..., 1:].max(), 0)
 
+  @parameterized.parameters([(4, 4, 4)], [(3, 5, 7)], [(1, 1, 1)])
+  def test_tiles_cover_what_is_set_once_and_are_fewer_than_a_grid(self, tile):
+    rng = np.random.default_rng(1)
+    mask = np.zeros((23, 19, 31), bool)
+    mask[5:12, 3:10, 2:9] = mask[6:20, 9:17, 14:30] = True
+    mask &= rng.random(mask.shape) < 0.9
+    times = np.zeros(np.add(mask.shape, tile), int)
+    tiles = list(candidates.cover(mask, tile))
+    for start in tiles:
+      place = tuple(slice(s, s + n) for s, n in zip(start, tile, strict=True))
+      times[place] += 1
+    inside = times[tuple(slice(n) for n in mask.shape)]
+    self.assertTrue((inside[mask] == 1).all())
+    self.assertLessEqual(times.max(), 1)
+    parts = [
+      np.unique(i // n) for i, n in zip(np.nonzero(mask), tile, strict=True)
+    ]
+    self.assertLessEqual(len(tiles), np.prod([len(p) for p in parts]))
+
+  def test_nothing_to_cover_takes_no_tile(self):
+    self.assertEmpty(list(candidates.cover(np.zeros((3, 4), bool), (2, 2))))
+
   def test_a_cell_is_centred_where_its_receptive_field_is(self):
     cells = np.argwhere(np.ones((9, 19, 21), bool))
     centers = candidates.cell_to_index(cells)
