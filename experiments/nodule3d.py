@@ -223,9 +223,9 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   stages.screening.model.widths = (12, 12, 24, 48)
   stages.screening.data.hard_per_scan = 40
   stages.screening.optimizer.learning_rate = 3e-3
-  stages.screening.steps = 1400
+  stages.screening.steps = 1100
   stages.screening.batch_size = 32
-  stages.screening.eval_every = 350
+  stages.screening.eval_every = 275
   stages.screening.checkpoint_every = 200
   stages.reduction.task.extent = (26.25, 50.0, 50.0)
   stages.reduction.model.update(
@@ -238,7 +238,7 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
     shape=(21, 40, 40), margin=(3, 11, 11), hard_per_scan=40
   )
   stages.reduction.optimizer.learning_rate = 2e-3
-  stages.reduction.steps = 640
+  stages.reduction.steps = 480
   stages.reduction.batch_size = 16
   stages.reduction.eval_every = 160
   stages.reduction.checkpoint_every = 100
