@@ -46,10 +46,11 @@ class CaseBuilder(
       raises `cases.LeftOut` where the case cannot be part of the dataset.
   """
 
-  VERSION = tfds.core.Version('2.0.0')
+  VERSION = tfds.core.Version('3.0.0')
   RELEASE_NOTES = {
     '1.0.0': 'First version.',
     '2.0.0': 'Boxes slice by slice, and pictures of 8 bits.',
+    '3.0.0': 'Masks of pictures, and pixels of unknown size.',
   }
 
   read: Callable[[Any], cases.Example]

@@ -74,7 +74,8 @@ def features(
     class ids, and how many readers marked each lesion, 0 where unknown; where
     `has_boxes`, `boxes` (n, 4) corners y0, x0, y1, x1 in voxels with their
     `box_slices`, `box_labels`, `box_ignored` and `box_findings`, see
-    `types.Boxes`.
+    `types.Boxes`; where `has_masks`, `masks` (n, h, w) uint8, 0 or 1, a layer
+    for each of `mask_labels`, or one empty layer where there are none.
   """
   return tfds.features.FeaturesDict(
     {
@@ -100,6 +101,9 @@ def features(
       'box_labels': _tensor((None,), np.int32),
       'box_ignored': _tensor((None,), np.int32),
       'box_findings': _tensor((None,), np.int32),
+      'has_masks': np.bool_,
+      'masks': _tensor((None, None, None), np.uint8),
+      'mask_labels': _tensor((None,), np.int32),
       **(extra or {}),
     }
   )
@@ -139,7 +143,9 @@ def encode(
   if readers is None:
     readers = np.zeros(len(case.lesions))
   boxes = case.boxes or types.Boxes(*np.zeros((5, 0)))
-  thickness = np.nan if volume.spacing[0] is None else volume.spacing[0]
+  masks = case.masks or types.Masks(np.zeros((0, 2, 2), bool), np.zeros(0))
+  layers = masks.masks if len(masks) else np.zeros((1, 2, 2), bool)
+  spacing = [np.nan if step is None else step for step in volume.spacing]
   return volume.series_uid, {
     'series': volume.series_uid,
     'group': case.group,
@@ -147,7 +153,7 @@ def encode(
     'repairs': ' '.join(volume.repairs),
     'dtype': str(scan.dtype),
     **voxels,
-    'spacing': np.array([thickness, *volume.spacing[1:]], np.float64),
+    'spacing': np.array(spacing, np.float64),
     'origin': np.array(volume.origin, np.float64),
     'direction': np.array(volume.direction, np.float64),
     'lesions': _rows(case.lesions),
@@ -161,6 +167,9 @@ def encode(
     'box_labels': np.array(boxes.labels, np.int32),
     'box_ignored': np.array(boxes.ignored, np.int32),
     'box_findings': np.array(boxes.findings, np.int32),
+    'has_masks': case.masks is not None,
+    'masks': np.array(layers, np.uint8),
+    'mask_labels': np.array(masks.labels, np.int32),
     **(extra or {}),
   }
 

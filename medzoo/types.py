@@ -24,7 +24,8 @@ class Volume:
     voxels: (d, h, w) intensities, Hounsfield units in CT; a picture is a
       volume of one slice, in colour (1, h, w, 3).
     spacing: distance of neighbouring voxel centres along (z, y, x), mm. The
-      first is None for a single image, whose thickness is not known.
+      first is None for a single image, whose thickness is not known, and all
+      three where a picture's file does not say how large a pixel is.
     origin: world (x, y, z) of the centre of voxel (0, 0, 0), mm.
     direction: (3, 3); its columns are the world directions of the x, y and z
       index axes, as in ITK.
@@ -35,12 +36,17 @@ class Volume:
   """
 
   voxels: np.ndarray
-  spacing: tuple[float | None, float, float]
+  spacing: tuple[float | None, float | None, float | None]
   origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
   direction: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(3))
   modality: str = ''
   series_uid: str = ''
   repairs: tuple[str, ...] = ()
+
+  @property
+  def grid(self) -> 'Grid':
+    """Its size without its voxels."""
+    return Grid(self.voxels.shape[:3], self.spacing)
 
   def index_to_world(self, index: np.ndarray) -> np.ndarray:
     """Maps (..., 3) index coordinates (z, y, x) to world (x, y, z) mm."""
@@ -51,6 +57,24 @@ class Volume:
     """Maps (..., 3) world (x, y, z) mm to index coordinates (z, y, x)."""
     steps = (np.asarray(world, float) - self.origin) @ self.direction
     return steps[..., ::-1] / np.asarray(self.spacing, float)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """The size of a scan or a picture.
+
+  Attributes:
+    shape: (d, h, w) voxels; a picture is of one slice.
+    spacing: (z, y, x) mm, see `Volume`.
+  """
+
+  shape: tuple[int, int, int]
+  spacing: tuple[float | None, float | None, float | None]
+
+  @property
+  def is_picture(self) -> bool:
+    """Whether it is a single image."""
+    return self.spacing[0] is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +166,43 @@ class BoxDetections:
 
 
 @dataclasses.dataclass(frozen=True)
+class Masks:
+  """The objects in one picture, outlined to the pixel.
+
+  Attributes:
+    masks: (n, h, w) bool, the picture's own pixels.
+    labels: (n,) int32 class ids, 1 and up; at most one object of each class.
+  """
+
+  masks: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskDetections:
+  """Objects that a predictor found in one picture, by falling score.
+
+  Attributes:
+    masks: (n, h, w) bool, the picture's own pixels.
+    corners: (n, 4) y0, x0, y1, x1, half-open, pixels; the predictor's own
+      box, which need not be the mask's.
+    scores: (n,) higher is surer.
+    labels: (n,) int32 class ids, 1 and up.
+  """
+
+  masks: np.ndarray
+  corners: np.ndarray
+  scores: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
   """One scan, or one picture, of a prepared dataset.
 
@@ -151,6 +212,8 @@ class Case:
     lesions: what a detector is to find.
     excluded: findings that are neither lesions nor false positives.
     boxes: the same slice by slice; None where a dataset has no outlines.
+    masks: the objects of a picture; None where a dataset has no masks, or
+      nobody has outlined this picture.
   """
 
   volume: Volume
@@ -158,3 +221,4 @@ class Case:
   lesions: Findings
   excluded: Findings
   boxes: Boxes | None = None
+  masks: Masks | None = None

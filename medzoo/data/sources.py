@@ -60,9 +60,12 @@ class Cases(Sequence[types.Case]):
     return [_read_boxes(place.entry) for place in self._places]
 
   @functools.cached_property
-  def lengths(self) -> list[int]:
-    """Number of slices of every case."""
-    return [place.entry['slices'] for place in self._places]
+  def grids(self) -> list[types.Grid]:
+    """Size of every case."""
+    return [
+      types.Grid(tuple(place.entry['shape']), tuple(place.entry['spacing']))
+      for place in self._places
+    ]
 
   def subset(self, indices: Sequence[int]) -> 'Cases':
     """Returns the cases with these indices, in the order given."""
@@ -148,10 +151,13 @@ def index_entry(record: Mapping[str, Any]) -> dict[str, Any]:
     # JSON has no NaN; a finding without a diameter has null.
     values = np.asarray(record[name], object)
     entry[name] = np.where(values != values, None, values).tolist()
-  entry['slices'] = len(record[_voxels_of(record)])
+  entry['shape'] = list(np.shape(record[_voxels_of(record)])[:3])
+  entry['spacing'] = _read_spacing(record)
   entry['has_boxes'] = bool(record['has_boxes'])
   for name in _BOXES:
     entry[name] = np.asarray(record[name]).tolist()
+  entry['has_masks'] = bool(record['has_masks'])
+  entry['mask_labels'] = np.asarray(record['mask_labels']).tolist()
   return entry
 
 
@@ -161,10 +167,9 @@ def decode(record: Mapping[str, Any]) -> types.Case:
   voxels = record[_voxels_of(record)]
   if voxels.ndim == 4 and voxels.shape[3] == 1:
     voxels = voxels[..., 0]
-  spacing = [float(step) for step in record['spacing']]
   volume = types.Volume(
     voxels,
-    (None if np.isnan(spacing[0]) else spacing[0], spacing[1], spacing[2]),
+    tuple(_read_spacing(record)),
     tuple(float(value) for value in record['origin']),
     np.asarray(record['direction'], float),
     text['modality'],
@@ -172,7 +177,11 @@ def decode(record: Mapping[str, Any]) -> types.Case:
     tuple(text['repairs'].split()),
   )
   return types.Case(
-    volume, text['group'], *_read_findings(record), _read_boxes(record)
+    volume,
+    text['group'],
+    *_read_findings(record),
+    boxes=_read_boxes(record),
+    masks=_read_masks(record),
   )
 
 
@@ -234,6 +243,22 @@ def _read_boxes(record: Mapping[str, Any]) -> types.Boxes | None:
     np.asarray(ignored, bool).reshape(-1),
     np.asarray(findings, np.int32).reshape(-1),
   )
+
+
+def _read_masks(record: Mapping[str, Any]) -> types.Masks | None:
+  if not record['has_masks']:
+    return None
+  labels = np.asarray(record['mask_labels'], np.int32).reshape(-1)
+  masks = np.asarray(record['masks'], bool)[: len(labels)]
+  if not len(labels):
+    shape = np.shape(record[_voxels_of(record)])[1:3]
+    masks = np.zeros((0, *shape), bool)
+  return types.Masks(masks, labels)
+
+
+def _read_spacing(record: Mapping[str, Any]) -> list[float | None]:
+  steps = [float(step) for step in record['spacing']]
+  return [None if np.isnan(step) else step for step in steps]
 
 
 def _voxels_of(record: Mapping[str, Any]) -> str:

@@ -103,7 +103,7 @@ def write(
     for truth, each in zip(cases.boxes, found, strict=True)
   ]
   num_steps = 1 + max((each.steps.max(initial=0) for each in found), default=0)
-  pictures = all(length == 1 for length in cases.lengths)
+  pictures = all(grid.shape[0] == 1 for grid in cases.grids)
   page.write(
     folder / 'report.html',
     results,

@@ -19,10 +19,11 @@ import medzoo
 from medzoo import types
 from medzoo.train import progress
 
-Found = types.Detections | types.BoxDetections
+Found = types.Detections | types.BoxDetections | types.MaskDetections
 
 _KINDS = {
-  kind.__name__: kind for kind in (types.Detections, types.BoxDetections)
+  kind.__name__: kind
+  for kind in (types.Detections, types.BoxDetections, types.MaskDetections)
 }
 
 
@@ -126,7 +127,8 @@ def _write(path: pathlib.Path, output: Output) -> None:
   }
   partial = path.with_suffix('.partial')
   with partial.open('wb') as file:
-    np.savez(file, key=output.key, seconds=output.seconds, **arrays)
+    # Masks take a hundredth of their room.
+    np.savez_compressed(file, key=output.key, seconds=output.seconds, **arrays)
   partial.rename(path)
 
 

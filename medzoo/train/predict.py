@@ -127,7 +127,7 @@ def predict(
   )
   variables = stages.load_variables(model.folder, predictor.stages)
   readers, skipped = _find(source, output / _PICTURES, rules.READS_PICTURES)
-  digest, cases, outputs, lengths = model.digest, [], {}, {}
+  digest, cases, outputs, grids = model.digest, [], {}, {}
   with progress.Progress('predict', len(readers)) as bar:
     for done, (name, read) in enumerate(readers, 1):
       try:
@@ -142,7 +142,7 @@ def predict(
       found = predictor(variables, volume)
       one = mapping.Output(key, found, time.monotonic() - began)
       outputs[key] = one
-      lengths[key] = None if volume.spacing[0] is None else len(volume.voxels)
+      grids[key] = volume.grid
       cases.append(
         {
           'case': key,
@@ -151,7 +151,7 @@ def predict(
           'repairs': list(volume.repairs),
           **rules.describe(one, volume, model),
           'pictures': _write_pictures(
-            output, key, rules.draw(one, volume, model), lengths[key] is None
+            output, key, rules.draw(one, volume, model), volume.grid.is_picture
           ),
         }
       )
@@ -160,7 +160,7 @@ def predict(
     reasons = ', '.join(sorted({s.reason for s in skipped})) or 'nothing in it'
     raise ValueError(f'{source}: found no case that can be read: {reasons}')
   output.mkdir(parents=True, exist_ok=True)
-  written = rules.write_found(output, outputs, lengths, model)
+  written = rules.write_found(output, outputs, grids, model)
   missed = [dataclasses.asdict(s) for s in skipped]
   whole = cases[0] if len(cases) == 1 else {'cases': cases}
   text = json.dumps({**whole, 'skipped': missed}, indent=2)

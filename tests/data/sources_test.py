@@ -102,7 +102,7 @@ class SourcesTest(parameterized.TestCase):
   def test_without_outlines_no_boxes(self):
     cases = sources.open_cases(self.directory, 'subset0+subset1')
     self.assertEqual(cases.boxes, [None] * 4)
-    self.assertEqual(cases.lengths, [3] * 4)
+    self.assertEqual([grid.shape[0] for grid in cases.grids], [3] * 4)
 
   def test_reads_without_the_index(self):
     index = pathlib.Path(self.directory) / sources.INDEX_FILE
@@ -227,8 +227,8 @@ class BoxesTest(absltest.TestCase):
           rows[key],
         )
     return {
-      case.volume.series_uid: (case, length)
-      for case, length in zip(cases, cases.lengths, strict=True)
+      case.volume.series_uid: (case, grid.shape[0])
+      for case, grid in zip(cases, cases.grids, strict=True)
     }
 
   def test_of_scans(self):

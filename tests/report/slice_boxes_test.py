@@ -34,7 +34,7 @@ class _Cases:
     self.keys = [case.volume.series_uid for case in cases]
     self.groups = [case.group for case in cases]
     self.boxes = [case.boxes for case in cases]
-    self.lengths = [len(case.volume.voxels) for case in cases]
+    self.grids = [case.volume.grid for case in cases]
 
   def __len__(self):
     return len(self._cases)

@@ -38,8 +38,8 @@ class Cases(list):
     return [case.boxes for case in self]
 
   @property
-  def lengths(self):
-    return [len(case.volume.voxels) for case in self]
+  def grids(self):
+    return [case.volume.grid for case in self]
 
   def subset(self, indices):
     return Cases(self[i] for i in indices)

@@ -28,8 +28,8 @@ too; `model` is a `predict.Model`:
   `frame` and `detections`, those at or above the threshold.
 * `draw(output, volume, model)`: yields (number of the slice, (h, w, 3) uint8)
   of what there is to show.
-* `write_found(folder, outputs, lengths, model)`: writes files on all cases and
-  returns their names; lengths are numbers of slices, None for a picture.
+* `write_found(folder, outputs, grids, model)`: writes files on all cases and
+  returns their names; `grids` are the sizes of the cases.
 
 Outputs are `mapping.Output` by case key, `output` one of them.
 """

@@ -215,11 +215,11 @@ def draw(
 def write_found(
   folder: pathlib.Path,
   outputs: Outputs,
-  lengths: Mapping[str, int | None],
+  grids: Mapping[str, types.Grid],
   model: predict.Model,
 ) -> list[str]:
   """Writes `luna16.csv`: up to 100 lesions a scan, whatever their score."""
-  del lengths, model
+  del grids, model
   _write_luna16(folder, outputs)
   return ['luna16.csv']
 

@@ -104,7 +104,8 @@ def read_truth(cases: sources.Cases) -> Truth:
       f'{len(missing)} of {len(boxes)} cases have no outlines, the first is '
       f'{missing[0]}: boxes on slices need a dataset that has them'
     )
-  lengths = dict(zip(cases.keys, cases.lengths, strict=True))
+  depths = [grid.shape[0] for grid in cases.grids]
+  lengths = dict(zip(cases.keys, depths, strict=True))
   return Truth(boxes, lengths, nodules.read_truth(cases))
 
 
@@ -322,7 +323,7 @@ def draw(
 def write_found(
   folder: pathlib.Path,
   outputs: Outputs,
-  lengths: Mapping[str, int | None],
+  grids: Mapping[str, types.Grid],
   model: predict.Model,
 ) -> list[str]:
   """Writes `coco.json`, and `luna16.csv` where there is a scan.
@@ -330,14 +331,15 @@ def write_found(
   In `coco.json` a slice is called CASE/SLICE, a picture by its file's name.
   """
   names, rows = [], []
-  for key, length in lengths.items():
+  for key, grid in grids.items():
     found = outputs[key].detections['boxes']
     sure = _sure(found, model)
     numbers = len(names) + found.slices[sure]
     rows.append(
       (numbers, found.corners[sure], found.labels[sure], found.scores[sure])
     )
-    names += [key] if length is None else [f'{key}/{z}' for z in range(length)]
+    slices_of = [f'{key}/{z}' for z in range(grid.shape[0])]
+    names += [key] if grid.is_picture else slices_of
   images, corners, labels, scores = map(np.concatenate, zip(*rows, strict=True))
   ids = {*range(1, len(model.classes) + 1), *labels.tolist()}
   coco.write_found(
@@ -349,10 +351,10 @@ def write_found(
     scores,
     {label: model.class_name(label) for label in sorted(ids)},
   )
-  scans = {key: outputs[key] for key, n in lengths.items() if n is not None}
+  scans = {key: outputs[key] for key, x in grids.items() if not x.is_picture}
   if not scans:
     return ['coco.json']
-  return ['coco.json', *nodules.write_found(folder, scans, lengths, model)]
+  return ['coco.json', *nodules.write_found(folder, scans, grids, model)]
 
 
 def _sure(found: types.BoxDetections, model: predict.Model) -> np.ndarray:
