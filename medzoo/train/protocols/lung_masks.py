@@ -285,9 +285,7 @@ def write_found(
   model: predict.Model,
 ) -> list[str]:
   """Writes `coco.json`, `lungs.csv` and, in `masks/`, label images."""
-  found = {
-    key: _sure(outputs[key].detections['lungs'], model) for key in grids
-  }
+  found = {key: _sure(outputs[key].detections['lungs'], model) for key in grids}
   coco_masks.write_document(
     folder / 'coco.json',
     list(grids),
