@@ -78,9 +78,10 @@ def compare(
   """
   height, width = truth.masks.shape[1:]
   diagonal = np.hypot(height, width)
-  known = None not in spacing[1:]
-  steps = np.asarray(spacing[1:], float) if known else None
-  diagonal_mm = np.hypot(*((height, width) * steps)) if known else np.nan
+  # NaN where it is not known.
+  steps = np.asarray(spacing[1:], float)
+  known = np.isfinite(steps).all()
+  diagonal_mm = np.hypot(height * steps[0], width * steps[1])
   rows = []
   for label in SIDES.values():
     there = _mask(truth.masks, truth.labels, np.zeros(len(truth)), label)
@@ -89,11 +90,12 @@ def compare(
     row += [1.0, diagonal_mm]
     if there is not None and mine is not None:
       pair = there[0], mine[0]
+      edges = [segmentation.surface(mask) for mask in pair]
       row[2:] = [
         segmentation.dice(*pair),
         segmentation.iou(*pair),
-        segmentation.hausdorff(*pair) / diagonal,
-        segmentation.hausdorff(*pair, steps) if known else np.nan,
+        segmentation.apart(*edges) / diagonal,
+        segmentation.apart(*(e * steps for e in edges)) if known else np.nan,
       ]
     rows.append(row)
   present, *values, hd95_mm = map(np.array, zip(*rows, strict=True))

@@ -40,12 +40,6 @@ def hausdorff(
 ) -> float:
   """Returns the 95th-percentile Hausdorff distance of two surfaces.
 
-  A mask's surface are its pixels that share an edge with the background or
-  with the border of the image. From each pixel of either surface runs the
-  distance to the nearest of the other; of the two percentiles, one a
-  direction, the larger is taken. So do Metrics reloaded, MONAI and DeepMind's
-  surface-distance; MedPy pools the two directions first.
-
   Args:
     a: bool mask.
     b: bool mask of the same shape.
@@ -53,26 +47,54 @@ def hausdorff(
     percentile: 100 for the Hausdorff distance itself.
 
   Returns:
-    In units of the spacing; NaN where either mask is empty.
+    As `apart` gives it, in units of the spacing.
 
   Raises:
     ValueError: the shapes differ.
   """
   _check(a, b)
-  first, second = (_surface(mask, spacing) for mask in (a, b))
+  steps = 1.0 if spacing is None else np.asarray(spacing, float)
+  return apart(surface(a) * steps, surface(b) * steps, percentile)
+
+
+def surface(mask: np.ndarray) -> np.ndarray:
+  """Returns the pixels of a mask that touch what is not of it.
+
+  Args:
+    mask: bool.
+
+  Returns:
+    (n, rank) index coordinates of the pixels that share an edge with the
+    background or with the border of the image.
+  """
+  mask = np.asarray(mask, bool)
+  return np.argwhere(mask & ~ndimage.binary_erosion(mask))
+
+
+def apart(
+  first: np.ndarray, second: np.ndarray, percentile: float = 95.0
+) -> float:
+  """Returns the percentile of the distances between two sets of points.
+
+  From each point of either set runs the distance to the nearest of the other;
+  of the two percentiles, one a direction, the larger is taken. So do Metrics
+  reloaded, MONAI and DeepMind's surface-distance; MedPy pools the two
+  directions first.
+
+  Args:
+    first: (n, rank) points.
+    second: (m, rank) points.
+    percentile: of the distances.
+
+  Returns:
+    NaN where either set is empty.
+  """
   if not len(first) or not len(second):
     return np.nan
   return max(
     np.percentile(spatial.KDTree(there).query(here)[0], percentile)
     for here, there in ((first, second), (second, first))
   )
-
-
-def _surface(mask: np.ndarray, spacing: Sequence[float] | None) -> np.ndarray:
-  """(n, rank) places of the pixels of a mask's surface."""
-  inner = ndimage.binary_erosion(mask)
-  places = np.argwhere(np.asarray(mask, bool) & ~inner)
-  return places * (1.0 if spacing is None else np.asarray(spacing, float))
 
 
 def _counts(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:

@@ -133,7 +133,7 @@ class ReportTest(parameterized.TestCase):
 
   def test_large_films_of_any_kind_keep_the_page_small(self):
     rng = np.random.default_rng(0)
-    shape, kinds = (900, 1200), (np.uint8, np.int16, np.float32)
+    shape, kinds = (400, 500), (np.uint8, np.int16, np.float32)
     cases, outputs = slice_cases.Cases(), {}
     for i in range(11):
       masks = lung_cases.lungs(shape)
