@@ -37,13 +37,21 @@ class Settings:
 
 
 def predict(
-  volume: types.Volume, *, settings: Settings
+  shape: tuple[int, int], *, settings: Settings
 ) -> types.MaskDetections:
-  """Returns the mean lungs at a film's size; see `lung_shapes.detections`."""
+  """Lays the mean mask over a film.
+
+  Args:
+    shape: (h, w) of the film.
+    settings: what `tune` chose.
+
+  Returns:
+    The mean lungs, cleaned; see `lung_shapes.detections`.
+  """
   decoded = np.frombuffer(base64.b64decode(settings.mean), np.uint8)
   maps = decoded.reshape(-1, *_SHAPE) / np.float32(255)
   return lung_shapes.detections(
-    pictures.resize(maps, volume.voxels.shape[1:3]),
+    pictures.resize(maps, shape),
     threshold=settings.threshold,
   )
 
@@ -69,7 +77,7 @@ def tune(
     ValueError: a case has no masks.
   """
   total = np.zeros((len(lung_shapes.LABELS), *_SHAPE))
-  films = []
+  shapes = []
   for index in range(len(cases)):
     case = cases[index]
     if case.masks is None:
@@ -79,8 +87,7 @@ def tune(
       )
     for label, mask in zip(case.masks.labels, case.masks.masks, strict=True):
       total[label - 1] += pictures.resize(mask[None], _SHAPE)[0]
-    # Of the voxels only the size is needed from here on.
-    films.append(case.volume)
+    shapes.append(case.volume.voxels.shape[1:3])
   levels = np.round(255 * total / len(cases)).astype(np.uint8)
   mean = base64.b64encode(levels.tobytes()).decode()
   choices = [
@@ -88,11 +95,25 @@ def tune(
     for values in itertools.product(*grid.values())
   ]
   return max(
-    choices,
-    key=lambda settings: score(
-      cases, [predict(film, settings=settings) for film in films]
-    ),
+    choices, key=lambda settings: score(cases, _Predictions(shapes, settings))
   )
+
+
+class _Predictions(Sequence[types.MaskDetections]):
+  """What is found in films, worked out when it is asked for.
+
+  All masks of all films at their own sizes would fill the memory.
+  """
+
+  def __init__(self, shapes: Sequence[tuple[int, int]], settings: Settings):
+    self._shapes = shapes
+    self._settings = settings
+
+  def __len__(self) -> int:
+    return len(self._shapes)
+
+  def __getitem__(self, index: int) -> types.MaskDetections:
+    return predict(self._shapes[index], settings=self._settings)
 
 
 class MeanMask:
@@ -117,7 +138,8 @@ class MeanMask:
   ) -> dict[str, types.MaskDetections]:
     """Returns the `lungs` of one film."""
     del variables
-    return {'lungs': predict(volume, settings=self._settings)}
+    shape = volume.voxels.shape[1:3]
+    return {'lungs': predict(shape, settings=self._settings)}
 
 
 Predictor = MeanMask
