@@ -34,25 +34,17 @@ def clean(
     The mask, (h, w) bool, and its box as of `boxes_of`, (4,).
   """
   mask = probability >= threshold
-  result = np.zeros(mask.shape, bool)
-  low, high = _extent(mask)
-  place = tuple(slice(*ends) for ends in zip(low, high, strict=True))
   side = max(round(_OPENING * len(mask)), 1)
-  # The zeros round it are what lies beyond the part; a film's own edge, which
-  # may cut a lung off, is not eroded.
-  margin = [
-    (side * (a > 0), side * (b < n))
-    for a, b, n in zip(low, high, mask.shape, strict=True)
-  ]
-  part = np.pad(mask[place], margin).astype(np.uint8)
-  if part.size:
-    part = ndimage.grey_opening(part, (side, side), mode='nearest')
-    part = _filled(_largest(part))
-    inner = tuple(
-      slice(before, n - after)
-      for (before, after), n in zip(margin, part.shape, strict=True)
-    )
-    result[place] = part[inner]
+  # Only where there is something, and far enough round it.
+  place = tuple(
+    slice(max(low - side, 0), high + side)
+    for low, high in zip(*_extent(mask), strict=True)
+  )
+  # A film's edge, which may cut a lung off, is no edge of the lung.
+  part = np.pad(mask[place], side, mode='edge').astype(np.uint8)
+  part = ndimage.grey_opening(part, (side, side))[side:-side, side:-side]
+  result = np.zeros(mask.shape, bool)
+  result[place] = _filled(_largest(part))
   return result, boxes_of(result[None])[0]
 
 

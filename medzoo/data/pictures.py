@@ -51,8 +51,7 @@ class Picture:
     """Brings maps at the film's own size to where a network sees them.
 
     Args:
-      maps: (n, H, W) of any kind of number; each pixel becomes the mean of
-        those that it spans.
+      maps: (n, H, W) of any kind of number.
 
     Returns:
       (n, h, w) float32, 0 outside the film.
@@ -66,7 +65,7 @@ class Picture:
 
     Args:
       maps: (n, h, w), of the size of `pixels`; what lies outside the film is
-        left out, between pixels they are linear.
+        left out; see `resize`.
 
     Returns:
       (n, H, W) float32.
@@ -80,8 +79,7 @@ def prepare(
   """Turns a film into what a network reads.
 
   Colour becomes luminance. The film is brought to the largest size of its own
-  proportions that fits, each pixel the mean of those that it spans, padded
-  with 0 at the right and at the bottom, and its greys are spread from the
+  proportions that fits (see `resize`), padded with 0 at the right and at the bottom, and its greys are spread from the
   0.5th to the 99.5th percentile. With `equalize` they are then spread so that
   each is as frequent as any other, the darkest left out of account: it is 0,
   however much of the film is black margin.
@@ -118,7 +116,10 @@ def prepare(
 
 
 def resize(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
-  """Scales maps; a mean where they shrink, linear where they grow.
+  """Scales maps; they are linear between pixels.
+
+  Where they shrink, a pixel is the mean of those that it spans and, ever less,
+  of those as far again on either side.
 
   Args:
     maps: (n, h, w) of any kind of number.

@@ -48,16 +48,20 @@ class PrepareTest(parameterized.TestCase):
     self.assertEqual(film[0, 0], 0)
     self.assertEqual(film[-1, -1], 255)
 
-  def test_pixels_are_means_of_what_they_span(self):
+  def test_shrinking_weighs_pixels_by_a_triangle(self):
     film = np.random.default_rng(0).random((400, 240))
-    picture = pictures.prepare(_volume(film), shape=(40, 40), equalize=False)
-    means = ndimage.uniform_filter(film, 20)[4::10, 4::10]
-    found = picture.pixels[:, :24].astype(float)
-    # Not a pixel picked out of the film: those would scatter ten times as far.
-    inner = (slice(2, -2),) * 2
-    self.assertGreater(
-      np.corrcoef(means[inner].ravel(), found[inner].ravel())[0, 1], 0.8
-    )
+
+    def weights(size):
+      centers = 10 * (np.arange(size // 10) + 0.5)
+      distance = abs(centers[:, None] - (np.arange(size) + 0.5))
+      weights = np.maximum(1 - distance / 10, 0)
+      return weights / weights.sum(1, keepdims=True)
+
+    means = weights(400) @ film @ weights(240).T
+    found = pictures.prepare(_volume(film), shape=(40, 40), equalize=False)
+    low, high = np.percentile(means, (0.5, 99.5))
+    expected = np.clip(255 * (means - low) / (high - low), 0, 255)
+    np.testing.assert_allclose(found.pixels[:, :24], expected, atol=0.51)
 
   @parameterized.parameters(True, False)
   def test_any_type_gives_the_same_pixels(self, equalize):
@@ -148,7 +152,7 @@ class PrepareTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'scan: found 2 slices.*picture'):
       pictures.prepare(volume, shape=(8, 8), equalize=False)
 
-  def test_the_largest_film_takes_a_second_at_most(self):
+  def test_a_large_film_takes_a_second_at_most(self):
     film = np.tile(np.arange(4000, dtype=np.uint16), (4000, 1))
     best = np.inf
     for _ in range(3):
@@ -179,7 +183,9 @@ class PlaceTest(parameterized.TestCase):
     self.assertAlmostEqual(placed.sum(), (y1 - y0) * (x1 - x0), delta=8)
     self.assertEqual(placed[32, 21], 1)
     y, x = ndimage.center_of_mass(placed)
-    np.testing.assert_allclose((y, x), ((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2))
+    np.testing.assert_allclose(
+      (y, x), ((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2), atol=0.1
+    )
 
   def test_restoring_undoes_placing(self):
     y, x = (np.indices((180, 120)) + 0.5) / ((180,), (120,))[0][0]
