@@ -26,6 +26,7 @@ FINDINGS = (
 # The kinds of substance that are told apart.
 WATER, RIGHT, LEFT, HIDING = range(4)
 _FLUID_HU = 15.0
+_BONE_GAIN = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,9 @@ def _render(
     limbs.bones(body, edge),
   ):
     grids.add(image, grid, cloud)
-  lung_level = anatomy.lung_level(body, places)
+  lung_level = np.minimum(
+    anatomy.lung_level(body, places), _apex_level(body, places)
+  )
   lungs = share(lung_level)
   fluid = lattice.refine(_fluid(body, places, finding, sides, rng))
   hu = tissues.parenchyma(body, places, rng)
@@ -131,10 +134,25 @@ def _render(
   hiding = share(_hiding_level(body, places, lung_level)) + lungs * fluid
   x = grid.origin[0] + np.arange(grid.shape[2]) * grid.spacing[2]
   return np.stack(
-    [1 + image / 1000, aerated * (x < 0), aerated * (x >= 0), hiding],
+    [_attenuation(image), aerated * (x < 0), aerated * (x >= 0), hiding],
     axis=-1,
     dtype=np.float32,
   )
+
+
+def _attenuation(hu: np.ndarray) -> np.ndarray:
+  """Returns the attenuation where water's is 1.
+
+  Films are made with softer rays than CTs are, in which bone gains on water.
+  """
+  return 1 + hu / 1000 + _BONE_GAIN * np.maximum(hu - 100, 0) / 1000
+
+
+def _apex_level(body: anatomy.Body, places: np.ndarray) -> np.ndarray:
+  """Level below the tops of both lungs, which the CTs' do not round."""
+  x, _, z = np.moveaxis(places, -1, 0)
+  inner = np.maximum(0.45 * body.width - abs(x), 0) / (0.3 * body.width)
+  return 0.8 * (body.height * (1.0 - 0.11 * inner**2) - z)
 
 
 def _hiding_level(
