@@ -12,6 +12,8 @@ import jax
 from jax.experimental import multihost_utils
 
 from medzoo.data import patches
+from medzoo.data import picture_store
+from medzoo.data import picture_transforms
 from medzoo.data import pipeline
 from medzoo.data import slice_store
 from medzoo.data import slice_transforms
@@ -75,7 +77,7 @@ def make(run: Any, name: str) -> Feed:
     build.ConfigError: the feed is unknown.
   """
   feed = run.config['stages'][name]['data']['feed']
-  feeds = {'patches': _patches, 'slices': _slices}
+  feeds = {'patches': _patches, 'pictures': _pictures, 'slices': _slices}
   if feed not in feeds:
     raise build.ConfigError(
       f'stages.{name}.data.feed: found {feed!r}, expected one of '
@@ -167,8 +169,31 @@ def _slices(run: Any, name: str) -> Feed:
   return Feed(training, validation, augment, finish)
 
 
+def _pictures(run: Any, name: str) -> Feed:
+  """Films with masks; the stages of a run share them."""
+  data = run.config['stages'][name]['data']
+
+  def derive(cases: Sequence[Any], folder: pathlib.Path) -> None:
+    picture_store.derive(cases, folder, preprocess=run.config['preprocess'])
+
+  training, validation = (
+    picture_store.PictureStore(_derived(run, '', split, derive))
+    for split in ('train', 'validation')
+  )
+  augment = [
+    picture_transforms.RandomFilm(**data['film']),
+    picture_transforms.RandomExposure(**data['exposure']),
+    picture_transforms.RandomCover(**data['cover']),
+  ]
+  finish = [picture_transforms.ToExample()]
+  return Feed(training, validation, augment, finish)
+
+
 def _derived(run: Any, name: str, split: str, derive: Any) -> pathlib.Path:
-  """Has the examples of a split derived once, by one process."""
+  """Has the examples of a split derived once, by one process.
+
+  They lie in the stage's folder, or in the run's where `name` is ''.
+  """
   folder = run.folder / name / 'examples' / split
   if not folder.exists() and jax.process_index() == 0:
     run.writer.log(f'{run.name}{name}: deriving {split} examples')

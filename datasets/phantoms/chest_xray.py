@@ -1,0 +1,150 @@
+"""Phantom chest X-rays with the lungs' true masks.
+
+`make` gives the films of one patient: the chest of `chest_xray_body`, seen in
+several poses, by Beer and Lambert's law. `write` makes many and lays them out
+as folders of images and of two masks are published.
+
+A mask is the lung's field as readers outline it on films: where the rays pass
+at least 10 mm of that lung, aerated or dense, and no more than 20 mm of what
+ends it: the mediastinum with spine and aorta, whatever is below the dome of
+the diaphragm, or fluid. So lung behind the heart and behind dense patches is
+in it, lung in the recess behind the dome is not, as on the real films whose
+masks this project uses. Of several pieces the largest is kept.
+
+`python -m datasets.phantoms.chest_xray --output DIR --cases N --poses N`
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from datasets import progress
+from datasets.phantoms import chest_xray_body as bodies
+from datasets.phantoms import chest_xray_devices as devices
+from datasets.phantoms import chest_xray_files as files
+from datasets.phantoms import chest_xray_film as films
+from datasets.phantoms import chest_xray_views as views
+from datasets.phantoms import workers as processes
+
+SHARES = {'train': 48, 'validation': 6, 'test': 26}
+
+_LEAST_LUNG_MM = 10.0
+_MOST_HIDING_MM = 20.0
+# Of a film; smaller pieces are corners of a lung, which nobody outlines.
+_LEAST_SHARE = 0.002
+
+
+def finding_of(seed: int, index: int) -> str:
+  """Returns which finding a patient has; eight in a row share all of them."""
+  block, place = divmod(index, len(bodies.FINDINGS))
+  order = np.random.default_rng([seed, block, 3])
+  return str(order.permutation(bodies.FINDINGS)[place])
+
+
+def make(
+  seed: int, index: int, *, poses: int = 4, size: int = 320
+) -> list[files.Film]:
+  """Makes the films of one patient.
+
+  Args:
+    seed: of the whole set.
+    index: of the patient in it.
+    poses: films.
+    size: pixels of a film's longest side.
+
+  Returns:
+    The films, the same for the same arguments.
+  """
+  voxel = float(np.clip(800 / size, 2.5, 5.0))
+  patient = bodies.make(
+    np.random.default_rng([seed, index, 4]), finding_of(seed, index), voxel
+  )
+  return [
+    _film(
+      patient,
+      f'PHANTOM-{index + 1:04d}',
+      pose,
+      size,
+      np.random.default_rng([seed, index, 5, pose]),
+    )
+    for pose in range(poses)
+  ]
+
+
+def _film(
+  patient: bodies.Patient,
+  name: str,
+  pose: int,
+  size: int,
+  rng: np.random.Generator,
+) -> files.Film:
+  view = _view(patient, size, rng)
+  paths = views.project(patient.voxels, patient.spacing, patient.origin, view)
+  right, left = masks(paths)
+  thickness = paths[..., bodies.WATER]
+  thickness += devices.draw(patient.body, view, rng)
+  picture = films.expose(thickness, view.spacing, rng)
+  if rng.random() < 0.6:
+    picture = devices.letter(picture, rng)
+  return files.Film(name, pose, view, picture, right, left)
+
+
+def _view(
+  patient: bodies.Patient, size: int, rng: np.random.Generator
+) -> views.View:
+  """Draws how a patient stands, or lies, and what the film shows."""
+  body = patient.body
+  lies = rng.random() < 0.45
+  sides = rng.uniform(0.86, 1.5, 2) * body.width
+  bottom = rng.uniform(-0.3, 0.12) * body.height
+  top = rng.uniform(0.98, 1.25) * body.height
+  turn, tilt, roll = np.radians(
+    np.clip(rng.normal(0, (4.0, 4.0, 2.5)), (-10, -8, -8), (10, 8, 8))
+  )
+  center = [(sides[1] - sides[0]) / 2, 0.0, (bottom + top) / 2]
+  return views.make(
+    'AP' if lies else 'PA',
+    center=np.array(center),
+    extent=(top - bottom, sides.sum()),
+    longest=size,
+    angles=(turn, tilt, roll),
+    distances=(
+      rng.uniform(1000, 1250) if lies else rng.uniform(1500, 2000),
+      1.2 * body.depth + rng.uniform(30, 80),
+    ),
+  )
+
+
+def masks(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the fields of the right and the left lung.
+
+  Args:
+    paths: (h, w, 4) as `chest_xray_views.project` gives of a patient, mm.
+
+  Returns:
+    Two (h, w) bool, disjoint; one without any pixel is of a lung that cannot
+    be seen.
+  """
+  free = paths[..., bodies.HIDING] <= _MOST_HIDING_MM
+  right, left = paths[..., bodies.RIGHT], paths[..., bodies.LEFT]
+  return (
+    _largest(free & (right >= _LEAST_LUNG_MM) & (right >= left)),
+    _largest(free & (left >= _LEAST_LUNG_MM) & (left > right)),
+  )
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+  """Keeps a mask's largest piece, without holes."""
+  pieces, _ = ndimage.label(mask)
+  sizes = np.bincount(pieces.ravel())
+  sizes[0] = 0
+  if sizes.max() < _LEAST_SHARE * mask.size:
+    return np.zeros_like(mask)
+  return ndimage.binary_fill_holes(pieces == sizes.argmax())
