@@ -45,7 +45,11 @@ def _published() -> ml_collections.ConfigDict:
   config.evaluation = dict(
     protocol='lung_masks',
     predictor=dict(
-      name='rcnn_lungs', stage='all', proposals=100, min_score=0.05
+      name='rcnn_lungs',
+      stage='all',
+      proposals=100,
+      min_score=0.05,
+      max_detections=8,
     ),
     resamples=1000,
     baselines=dict(
@@ -95,6 +99,7 @@ def _rcnn(trainable: tuple[str, ...], start: dict) -> dict:
       sampled_anchors=64,
       sampled_rois=32,
       min_score=0.05,
+      max_detections=8,
     ),
     model=dict(
       name='mask_rcnn',
@@ -127,7 +132,10 @@ def _rcnn(trainable: tuple[str, ...], start: dict) -> dict:
 def _films() -> dict:
   return dict(
     feed='pictures',
-    positive_share=0.5,
+    positive_share=1.0,
+    film=dict(rotate_deg=10.0, shear=0.05, scale=0.15, shift=0.08, crop=0.1),
+    exposure=dict(gamma=0.3, contrast=0.2, brightness=0.1, noise=0.03),
+    cover=dict(most=3, side=0.2),
     workers=0,
   )
 

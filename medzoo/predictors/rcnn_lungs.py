@@ -18,6 +18,7 @@ from medzoo.data import lung_shapes
 from medzoo.data import pictures
 from medzoo.models import mask_rcnn_forward
 from medzoo.ops import instances
+from medzoo.ops import proposals as proposal_ops
 
 
 class RcnnLungs:
@@ -39,13 +40,16 @@ class RcnnLungs:
     stage: str,
     proposals: int,
     min_score: float,
+    max_detections: int,
   ):
     self.stages = (stage,)
     self.preprocess = preprocess
     self._stage = stage
     self._model = models[stage]
     self._inference = mask_rcnn_forward.Inference(
-      pre_nms=proposals, post_nms=proposals, min_score=min_score, detections=8
+      proposals=proposal_ops.Settings(proposals, proposals),
+      min_score=min_score,
+      max_detections=max_detections,
     )
 
   def __call__(

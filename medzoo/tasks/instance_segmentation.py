@@ -15,7 +15,9 @@ from medzoo import tasks
 from medzoo.losses import mask_rcnn as losses
 from medzoo.metrics import segmentation
 from medzoo.models import mask_rcnn_forward
+from medzoo.models import mask_rcnn_training
 from medzoo.ops import instances
+from medzoo.ops import proposals
 
 Batch = dict[str, Any]
 Variables = dict[str, Any]
@@ -44,19 +46,18 @@ class InstanceSegmentation:
     sampled_rois: int,
     test_proposals: int,
     min_score: float,
+    max_detections: int,
   ):
     self.model = model
-    self.training = mask_rcnn_forward.Training(
-      pre_nms=train_proposals,
-      post_nms=train_proposals,
-      anchors=sampled_anchors,
-      rois=sampled_rois,
+    self.training = mask_rcnn_training.Training(
+      proposals=proposals.Settings(train_proposals, train_proposals),
+      num_anchors=sampled_anchors,
+      num_rois=sampled_rois,
     )
     self.inference = mask_rcnn_forward.Inference(
-      pre_nms=test_proposals,
-      post_nms=test_proposals,
+      proposals=proposals.Settings(test_proposals, test_proposals),
       min_score=min_score,
-      detections=8,
+      max_detections=max_detections,
     )
 
   def init(self, key: jax.Array, batch: Batch) -> Variables:
@@ -67,7 +68,7 @@ class InstanceSegmentation:
     self, variables: Variables, batch: Batch, key: jax.Array, *, train: bool
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Variables]]:
     """Returns the scalar loss, its five terms and the new batch statistics."""
-    outputs, state = mask_rcnn_forward.training_outputs(
+    outputs, state = mask_rcnn_training.training_outputs(
       self.model,
       variables,
       batch['image'],
@@ -79,7 +80,11 @@ class InstanceSegmentation:
       self.training,
       train=train,
     )
-    terms = losses.mask_rcnn_loss(outputs)
+    terms = {
+      **losses.rpn(**outputs['rpn']),
+      **losses.box_head(**outputs['box_head']),
+      **losses.mask_head(**outputs['mask_head']),
+    }
     return sum(terms.values()), (terms, state)
 
   def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
