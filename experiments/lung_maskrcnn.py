@@ -97,7 +97,7 @@ def _rcnn(trainable: tuple[str, ...], start: dict) -> dict:
       train_proposals=200,
       test_proposals=100,
       sampled_anchors=64,
-      sampled_rois=32,
+      sampled_regions=32,
       min_score=0.05,
       max_detections=8,
     ),

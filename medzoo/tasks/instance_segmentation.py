@@ -15,7 +15,6 @@ from medzoo import tasks
 from medzoo.losses import mask_rcnn as losses
 from medzoo.metrics import segmentation
 from medzoo.models import mask_rcnn_forward
-from medzoo.models import mask_rcnn_training
 from medzoo.ops import instances
 from medzoo.ops import proposals
 
@@ -43,16 +42,16 @@ class InstanceSegmentation:
     *,
     train_proposals: int,
     sampled_anchors: int,
-    sampled_rois: int,
+    sampled_regions: int,
     test_proposals: int,
     min_score: float,
     max_detections: int,
   ):
     self.model = model
-    self.training = mask_rcnn_training.Training(
+    self.training = mask_rcnn_forward.Training(
       proposals=proposals.Settings(train_proposals, train_proposals),
       num_anchors=sampled_anchors,
-      num_rois=sampled_rois,
+      num_regions=sampled_regions,
     )
     self.inference = mask_rcnn_forward.Inference(
       proposals=proposals.Settings(test_proposals, test_proposals),
@@ -68,7 +67,7 @@ class InstanceSegmentation:
     self, variables: Variables, batch: Batch, key: jax.Array, *, train: bool
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Variables]]:
     """Returns the scalar loss, its five terms and the new batch statistics."""
-    outputs, state = mask_rcnn_training.training_outputs(
+    outputs, state = mask_rcnn_forward.training_outputs(
       self.model,
       variables,
       batch['image'],
