@@ -58,12 +58,12 @@ class NmsTest(parameterized.TestCase):
     _, valid = nms_boxes.nms(boxes, scores[:2], 0.5, 2, jnp.ones(2, bool))
     self.assertTrue(valid.all())
 
-  @parameterized.product(rank=(2, 3), groups=(1, 3))
-  def test_equals_the_greedy_loop(self, rank, groups):
+  @parameterized.product(rank=(2, 3), num_groups=(1, 3))
+  def test_equals_the_greedy_loop(self, rank, num_groups):
     for seed in range(5):
       rng = np.random.default_rng(seed)
       boxes, scores = _random(rng, 60, rank)
-      groups = rng.integers(0, groups, 60).astype(np.int32)
+      groups = rng.integers(0, num_groups, 60).astype(np.int32)
       real = rng.uniform(size=60) < 0.9
       expected = _reference(boxes, scores, groups, 0.3, real)
       found, valid = _batched(boxes, scores, groups, 0.3, 60, real)
