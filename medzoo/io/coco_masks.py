@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+# As many as a picture may have.
+_MOST_PIXELS = 1 << 26
+
 
 @dataclasses.dataclass(frozen=True)
 class Outline:
@@ -98,7 +101,7 @@ def read(path: pathlib.Path) -> tuple[list[Picture], list[str]]:
   pictures = [
     Picture(
       _get(place, entry, 'file_name', str).replace('\\', '/'),
-      (_get(place, entry, 'height', int), _get(place, entry, 'width', int)),
+      _shape(place, entry),
       tuple(outlines[entry['id']]),
       place,
     )
@@ -162,6 +165,15 @@ def _get(place: str, entry: dict[str, Any], key: str, kind: type) -> Any:
       f' {"a whole number" if kind is int else "a name"}'
     )
   return value
+
+
+def _shape(place: str, entry: dict[str, Any]) -> tuple[int, int]:
+  height, width = (_get(place, entry, x, int) for x in ('height', 'width'))
+  if min(height, width) < 1 or height * width > _MOST_PIXELS:
+    raise ValueError(
+      f'{place}: found {height} x {width} pixels, expected 1 to {_MOST_PIXELS}'
+    )
+  return height, width
 
 
 def _check(place: str, segmentation: Any) -> None:

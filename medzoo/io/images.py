@@ -24,9 +24,7 @@ def is_picture_file(path: str | os.PathLike[str]) -> bool:
   return os.fspath(path).lower().endswith(SUFFIXES)
 
 
-def read(
-  path: str | os.PathLike[str], *, deep: bool = False
-) -> np.ndarray:
+def read(path: str | os.PathLike[str], *, deep: bool = False) -> np.ndarray:
   """Reads a picture; its content tells the format, not its name.
 
   A palette becomes colours and two levels become 0 and 255. Transparency is
