@@ -9,7 +9,7 @@ import numpy as np
 from datasets import cases
 from datasets.lung_cxr import layouts
 from medzoo import types
-from medzoo.io import coco_masks
+from medzoo.io import coco_outlines
 from medzoo.io import images
 from medzoo.io import lung_masks
 
@@ -29,7 +29,7 @@ class Label:
 
   kind: str
   masks: tuple[pathlib.Path, ...] = ()
-  picture: coco_masks.Picture | None = None
+  picture: coco_outlines.Picture | None = None
   right: str = ''
   left: str = ''
 
@@ -116,7 +116,7 @@ def _fill(label: Label) -> types.Masks:
   picture = label.picture
   filled = {
     name: [
-      coco_masks.fill(outline, picture)
+      coco_outlines.fill(outline, picture)
       for outline in picture.outlines
       if outline.category == name
     ]
@@ -203,7 +203,7 @@ def _by_lists(layout: layouts.Layout, right: str, left: str) -> Labels:
   left_out, notes = [], []
   places: dict[pathlib.Path, str] = {}
   for path in layout.lists:
-    pictures, categories = coco_masks.read(path)
+    pictures, categories = coco_outlines.read(path)
     sides = _categories(path, categories, right, left)
     others = sorted(set(categories) - set(sides))
     if others:

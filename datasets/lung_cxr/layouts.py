@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from datasets import builders
-from medzoo.io import coco_masks
+from medzoo.io import coco_outlines
 from medzoo.io import images
 from medzoo.io import lung_masks
 from medzoo.io import radiographs
@@ -131,7 +131,7 @@ def find(root: pathlib.Path, folder: str, kind: str) -> Layout:
     films,
     sides if kind in ('', 'sides') else {},
     masks if kind in ('', 'labels', 'whole') else None,
-    tuple(path for path in files if coco_masks.is_list(path)),
+    tuple(path for path in files if coco_outlines.is_list(path)),
   )
 
 
