@@ -10,6 +10,10 @@ from PIL import ImageFont
 from scipy import ndimage
 
 from medzoo import types
+from medzoo.data import drawing
+
+# Of the patient's right and left lung.
+LUNG_COLORS = {1: (255, 176, 0), 2: drawing.BLUE}
 
 # So much of the greys is shown as black and as white, percent.
 _CLIPPED = 0.5

@@ -23,7 +23,6 @@ from medzoo.report import page
 _WORST = 10
 # Pixels of the longer side of a film: a page stays below 6 MB.
 _SIDE = 320
-_COLORS = {1: (255, 176, 0), 2: drawing.BLUE}
 
 _HAUSDORFF = (
   '95th-percentile Hausdorff distance of the outlines, the larger of both '
@@ -187,7 +186,7 @@ def _worst(
     marks = [outlines.Outline(mask, drawing.GREEN) for mask in case.masks.masks]
     mine = _lungs(found[cases.keys[i]], case.volume.grid)
     for j in np.flatnonzero(mine.scores >= threshold):
-      color = _COLORS[int(mine.labels[j])]
+      color = outlines.LUNG_COLORS[int(mine.labels[j])]
       marks.append(outlines.Outline(mine.masks[j], color))
     words = [
       _told(side, lungs.present[i, j], lungs.found(threshold)[i, j],

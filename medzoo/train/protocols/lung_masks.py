@@ -26,7 +26,6 @@ import numpy as np
 from PIL import Image
 
 from medzoo import types
-from medzoo.data import drawing
 from medzoo.data import outlines
 from medzoo.data import sources
 from medzoo.io import coco_masks
@@ -40,8 +39,6 @@ from medzoo.train import predict
 BASELINE_THRESHOLDS = True
 VOTES = True
 READS_PICTURES = True
-
-COLORS = {1: (255, 176, 0), 2: drawing.BLUE}
 
 _SIDE = 1024
 _CLASSES = {label: f'{side} lung' for side, label in lung_masks.SIDES.items()}
@@ -270,7 +267,7 @@ def draw(
   marks = [
     outlines.Outline(
       found.masks[i],
-      COLORS[int(label)],
+      outlines.LUNG_COLORS[int(label)],
       f'{model.class_name(int(label))} {found.scores[i]:.2f}',
     )
     for i, label in enumerate(found.labels)
