@@ -1,7 +1,8 @@
 """Small made-up films whose lungs are known, for the tests of several folders.
 
-The right lung is the larger and darker one and lies on the film's left, where
-a standard film shows the patient's right.
+The right lung is the larger one, darker than the body, and lies on the film's
+left, where a standard film shows the patient's right. The left one is brighter
+than the body.
 """
 
 import numpy as np
@@ -10,8 +11,7 @@ from medzoo import types
 from medzoo.data import lung_shapes
 from tests.data import phantom_cases
 
-# Greys that survive every monotone change in this order.
-BODY, LEFT_LUNG, RIGHT_LUNG = 200, 100, 40
+RIGHT_LUNG, BODY, LEFT_LUNG = 40, 150, 230
 
 
 class Cases(list):
@@ -48,8 +48,9 @@ def film(name='a', shape=(120, 100), labels=lung_shapes.LABELS, shift=0.0):
   for label in labels:
     grey = RIGHT_LUNG if label == lung_shapes.RIGHT else LEFT_LUNG
     pixels[masks[label]] = grey
-  # Both ends of the range, so that the window is known.
-  pixels[:4], pixels[-4:] = 0, 255
+  # Both ends of the range in a strip, so that the window is known.
+  strip = pixels[:, : max(shape[1] // 40, 1)]
+  strip[: shape[0] // 2], strip[shape[0] // 2 :] = 0, 255
   volume = types.Volume(pixels[None], (None, None, None), series_uid=name)
   nothing = phantom_cases.findings()
   return types.Case(
