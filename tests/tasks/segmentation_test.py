@@ -40,7 +40,7 @@ def _train(task, batch, steps):
   tx = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
 
   @jax.jit
-  def step(variables, state):
+  def step(variables, state, batch):
     def loss(params):
       return task.loss(
         {**variables, 'params': params}, batch, jax.random.key(0), train=True
@@ -55,7 +55,7 @@ def _train(task, batch, steps):
 
   state, values = tx.init(variables['params']), []
   for _ in range(steps):
-    variables, state, value = step(variables, state)
+    variables, state, value = step(variables, state, batch)
     values.append(float(value))
   return variables, values
 
