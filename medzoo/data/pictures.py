@@ -79,10 +79,11 @@ def prepare(
   """Turns a film into what a network reads.
 
   Colour becomes luminance. The film is brought to the largest size of its own
-  proportions that fits (see `resize`), padded with 0 at the right and at the bottom, and its greys are spread from the
-  0.5th to the 99.5th percentile. With `equalize` they are then spread so that
-  each is as frequent as any other, the darkest left out of account: it is 0,
-  however much of the film is black margin.
+  proportions that fits (see `resize`) and padded with 0 at the right and at
+  the bottom, and its greys are spread from the 0.5th to the 99.5th percentile.
+  With `equalize` they are then spread so that each is as frequent as any
+  other, the darkest left out of account: it is 0, however much of the film is
+  black margin.
 
   Args:
     volume: a picture, (1, h, w) or in colour (1, h, w, 3), of any type.

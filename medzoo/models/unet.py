@@ -1,7 +1,7 @@
 """A small U-Net: which pixels are of which object?
 
 Ronneberger et al. 2015 (arXiv 1505.04597), padded so that the maps have the
-image's size, with normalisation and far narrower: 0.5 million parameters by
+image's size, with normalisation and far narrower: 0.9 million parameters by
 default for the published 31. Objects may overlap, as lungs in a film do behind
 the heart, so every class has a sigmoid of its own.
 
