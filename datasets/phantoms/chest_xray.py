@@ -62,7 +62,7 @@ def make(
   Returns:
     The films, the same for the same arguments.
   """
-  voxel = float(np.clip(800 / size, 2.5, 5.0))
+  voxel = float(np.clip(880 / size, 2.75, 5.5))
   patient = bodies.make(
     np.random.default_rng([seed, index, 4]), finding_of(seed, index), voxel
   )

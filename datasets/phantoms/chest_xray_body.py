@@ -27,7 +27,7 @@ FINDINGS = (
 # The kinds of substance that are told apart.
 WATER, RIGHT, LEFT, HIDING = range(4)
 _FLUID_HU = 15.0
-_BONE_GAIN = 0.8
+_BONE_GAIN = 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _render(
   image -= 1000
   image += share(_gas_level(body, places, rng)) * (-950 - image)
   for cloud in (
-    bones.ribs(body, edge, size=0.038, fall=rng.uniform(0.3, 0.45)),
+    bones.ribs(body, edge, size=0.046, fall=rng.uniform(0.3, 0.45)),
     bones.plates(body, edge),
     limbs.bones(body, edge),
   ):
@@ -150,10 +150,14 @@ def _attenuation(hu: np.ndarray) -> np.ndarray:
 
 
 def _apex_level(body: anatomy.Body, places: np.ndarray) -> np.ndarray:
-  """Level below the tops of both lungs, which the CTs' do not round."""
+  """Level of what the rounded tops of both lungs leave of the cavity."""
   x, _, z = np.moveaxis(places, -1, 0)
-  inner = np.maximum(0.48 * body.width - abs(x), 0) / (0.3 * body.width)
-  return 0.8 * (body.height * (1.0 - 0.2 * inner**2) - z)
+  aside = abs(x) / body.width - 0.34
+  # Outwards the cavity is narrow enough.
+  aside = aside / np.where(aside < 0, 0.37, 0.8)
+  up = np.maximum(z / body.height - 0.7, 0) / 0.28
+  level = (1 - np.hypot(aside, up)) * np.float32(0.37 * body.width)
+  return np.where(up > 0, level, body.width)
 
 
 def _hiding_level(
@@ -186,13 +190,13 @@ def _vessels(
   """Returns the arteries and veins that films resolve, by lung."""
   parts = []
   for lift in (0.04, -0.06):
-    ends = trees.spread(body, 2500, 4.0, rng)
+    ends = trees.spread(body, 1800, 4.0, rng)
     grown = []
     for side in (-1, 1):
       root = anatomy.hilum(body, side) + [0, 0, lift * body.width]
       tree = trees.grow(root, ends[ends[:, 0] * side > 0], rng)
       # Few ends would feed on thin stems.
-      grown.append(dataclasses.replace(tree, radii=1.5 * tree.radii))
+      grown.append(dataclasses.replace(tree, radii=1.8 * tree.radii))
     parts.append(grown)
   return parts[0], parts[1]
 

@@ -127,7 +127,7 @@ def project(
   rays = pixels - view.source
   # Where rays cross y = 0, the patient's middle plane.
   crossing = view.source - rays * (view.source[1] / rays[..., 1:2])
-  step = 0.6 * spacing[0]
+  step = 0.75 * spacing[0]
   axes = []
   for i in (2, 0):
     low, high = crossing[..., i].min(), crossing[..., i].max()
