@@ -15,7 +15,6 @@ masks this project uses. Of several pieces the largest is kept.
 """
 
 import argparse
-import dataclasses
 import functools
 import os
 import pathlib
@@ -26,6 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from datasets import progress
+from datasets import splits
 from datasets.phantoms import chest_xray_body as bodies
 from datasets.phantoms import chest_xray_devices as devices
 from datasets.phantoms import chest_xray_files as files
@@ -62,7 +62,7 @@ def make(
   Returns:
     The films, the same for the same arguments.
   """
-  voxel = float(np.clip(800 / size, 2.5, 5.0))
+  voxel = float(np.clip(880 / size, 2.75, 5.5))
   patient = bodies.make(
     np.random.default_rng([seed, index, 4]), finding_of(seed, index), voxel
   )
@@ -148,3 +148,93 @@ def _largest(mask: np.ndarray) -> np.ndarray:
   if sizes.max() < _LEAST_SHARE * mask.size:
     return np.zeros_like(mask)
   return ndimage.binary_fill_holes(pieces == sizes.argmax())
+
+
+def write(
+  directory: str | os.PathLike,
+  *,
+  cases: int,
+  poses: int = 4,
+  seed: int = 0,
+  size: int = 320,
+  workers: int | None = None,
+) -> None:
+  """Makes films and writes them as folders of images and of masks.
+
+  `images/*.png` of 8 bits, every fourth film `*.dcm` of 16, half of them
+  MONOCHROME1; `rightMask/*.png` and `leftMask/*.png` of the same names, 255
+  in the lung, without any where it cannot be seen; `patients.csv` with
+  columns file, patient, split.
+
+  Args:
+    directory: root of the layout; made if need be, must be empty.
+    cases: patients; each is in one split.
+    poses: films of each patient.
+    seed: of the whole set.
+    size: pixels of a film's longest side, 64 and more.
+    workers: processes; None for one on each core, or for one alone where
+      films take less time than processes to start. What is written does not
+      depend on it.
+
+  Raises:
+    ValueError: an argument is impossible, or the directory is not empty.
+  """
+  directory = pathlib.Path(directory)
+  for name, value, least in (
+    ('cases', cases, 1),
+    ('poses', poses, 1),
+    ('size', size, 64),
+  ):
+    if value < least:
+      raise ValueError(f'found {name} {value}, expected at least {least}')
+  processes.make_empty(directory)
+  for folder in ('images', *files.MASKS):
+    (directory / folder).mkdir()
+  if workers is None:
+    workers = 1 if cases * size < 2000 else len(os.sched_getaffinity(0))
+  job = functools.partial(_write_one, directory, seed, poses, size)
+  rows = [
+    row
+    for some in progress.track(
+      processes.run(job, range(cases), workers), 'films', cases
+    )
+    for row in some
+  ]
+  patients = sorted({patient for _, patient in rows})
+  parts = splits.divide(patients, patients, SHARES, seed)
+  split_of = {patient: name for name, part in parts.items() for patient in part}
+  files.write_table(rows, split_of, directory)
+
+
+def _write_one(
+  directory: pathlib.Path, seed: int, poses: int, size: int, index: int
+) -> list[tuple[str, str]]:
+  return [
+    files.write(film, directory, index * poses + film.pose)
+    for film in make(seed, index, poses=poses, size=size)
+  ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m datasets.phantoms.chest_xray',
+    description="Writes phantom chest X-rays with the lungs' masks.",
+  )
+  parser.add_argument('--output', metavar='DIR', required=True)
+  parser.add_argument('--cases', type=int, default=8)
+  parser.add_argument('--poses', type=int, default=4)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--size', type=int, default=320)
+  parser.add_argument('--workers', type=int)
+  options = vars(parser.parse_args(arguments))
+  try:
+    write(options.pop('output'), **options)
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -6,6 +6,7 @@ dense lungs, a chest with one lung. Places are those of `chest_ct_anatomy`.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from scipy import ndimage
@@ -26,7 +27,7 @@ FINDINGS = (
 # The kinds of substance that are told apart.
 WATER, RIGHT, LEFT, HIDING = range(4)
 _FLUID_HU = 15.0
-_BONE_GAIN = 0.8
+_BONE_GAIN = 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def make(rng: np.random.Generator, finding: str, voxel: float) -> Patient:
     sides = sides[:1]
   low = np.array([-1.75 * body.width, -1.75 * body.depth, -0.45 * body.height])
   high = np.array([1.75 * body.width, 1.5 * body.depth, 1.3 * body.height])
-  spacing = (voxel, 1.6 * voxel, voxel)
+  spacing = (voxel, 2 * voxel, voxel)
   shape = tuple(np.ceil((high - low)[::-1] / spacing).astype(int).tolist())
   grid = grids.Grid(shape, spacing, low, np.eye(3), np.zeros(3))
   voxels = _render(body, grid, rng, finding, sides)
@@ -100,18 +101,18 @@ def _render(
 ) -> np.ndarray:
   """Returns the voxels of `Patient`."""
   edge = grid.spacing[0]
-  lattice = grids.Lattice(grid, (2 * edge,) * 3)
+  lattice = grids.Lattice(grid, (2.4 * edge,) * 3)
   places = lattice.positions
 
   def share(level: np.ndarray) -> np.ndarray:
     return grids.cover(lattice.refine(level), edge)
 
   image = lattice.refine(tissues.tissue(body, places, rng)) + 1000
-  image *= share(limbs.outline_level(body, places, rng)) 
+  image *= share(limbs.outline_level(body, places, rng))
   image -= 1000
   image += share(_gas_level(body, places, rng)) * (-950 - image)
   for cloud in (
-    bones.ribs(body, edge),
+    bones.ribs(body, edge, size=0.046, fall=rng.uniform(0.3, 0.45)),
     bones.plates(body, edge),
     limbs.bones(body, edge),
   ):
@@ -149,10 +150,14 @@ def _attenuation(hu: np.ndarray) -> np.ndarray:
 
 
 def _apex_level(body: anatomy.Body, places: np.ndarray) -> np.ndarray:
-  """Level below the tops of both lungs, which the CTs' do not round."""
+  """Level of what the rounded tops of both lungs leave of the cavity."""
   x, _, z = np.moveaxis(places, -1, 0)
-  inner = np.maximum(0.45 * body.width - abs(x), 0) / (0.3 * body.width)
-  return 0.8 * (body.height * (1.0 - 0.11 * inner**2) - z)
+  aside = abs(x) / body.width - 0.34
+  # Outwards the cavity is narrow enough.
+  aside = aside / np.where(aside < 0, 0.37, 0.8)
+  up = np.maximum(z / body.height - 0.7, 0) / 0.28
+  level = (1 - np.hypot(aside, up)) * np.float32(0.37 * body.width)
+  return np.where(up > 0, level, body.width)
 
 
 def _hiding_level(
@@ -173,7 +178,9 @@ def _hiding_level(
     )
     for side in (-1, 1)
   ]
-  others = np.max([lung_level, anatomy.heart_level(body, places), *hila], 0)
+  others = functools.reduce(
+    np.maximum, [lung_level, anatomy.heart_level(body, places), *hila]
+  )
   return np.maximum(below, np.minimum(cavity, -others))
 
 
@@ -183,13 +190,13 @@ def _vessels(
   """Returns the arteries and veins that films resolve, by lung."""
   parts = []
   for lift in (0.04, -0.06):
-    ends = trees.spread(body, 2500, 4.0, rng)
+    ends = trees.spread(body, 1800, 4.0, rng)
     grown = []
     for side in (-1, 1):
       root = anatomy.hilum(body, side) + [0, 0, lift * body.width]
       tree = trees.grow(root, ends[ends[:, 0] * side > 0], rng)
       # Few ends would feed on thin stems.
-      grown.append(dataclasses.replace(tree, radii=1.5 * tree.radii))
+      grown.append(dataclasses.replace(tree, radii=1.8 * tree.radii))
     parts.append(grown)
   return parts[0], parts[1]
 
@@ -215,7 +222,7 @@ def _gas_level(
     ]
     axes = rng.uniform(0.05, 0.14, 3) * body.width
     levels.append(anatomy.ellipsoid(places, np.array(center), axes))
-  return np.max(levels, axis=0)
+  return functools.reduce(np.maximum, levels)
 
 
 def _fluid(

@@ -56,9 +56,7 @@ class _Canvas:
     self._view = view
     self.thickness = np.zeros(view.shape, np.float32)
 
-  def line(
-    self, places: np.ndarray, width: float, thickness: float
-  ) -> None:
+  def line(self, places: np.ndarray, width: float, thickness: float) -> None:
     """Adds a smooth line.
 
     Args:
@@ -108,7 +106,9 @@ def _smooth(points: np.ndarray) -> np.ndarray:
   """Rounds the corners of a polygon's line (Chaikin's algorithm)."""
   for _ in range(4):
     before, after = points[:-1], points[1:]
-    inner = np.stack([0.75 * before + 0.25 * after, 0.25 * before + 0.75 * after])
+    inner = np.stack(
+      [0.75 * before + 0.25 * after, 0.25 * before + 0.75 * after]
+    )
     inner = inner.transpose(1, 0, 2).reshape(-1, points.shape[1])
     points = np.concatenate([points[:1], inner, points[-1:]])
   return points
@@ -116,12 +116,21 @@ def _smooth(points: np.ndarray) -> np.ndarray:
 
 def _pacemaker(canvas: _Canvas, rng: np.random.Generator) -> None:
   side = 1 if rng.random() < 0.8 else -1
-  box = np.array([side * rng.uniform(0.62, 0.85), -1.0, rng.uniform(0.72, 0.86)])
+  box = np.array(
+    [side * rng.uniform(0.62, 0.85), -1.0, rng.uniform(0.72, 0.86)]
+  )
   canvas.area(box, rng.uniform(18, 27, 2), rng.uniform(60, 120))
   vein = np.array([side * 0.45, -0.6, 0.98])
   for tip in ([-0.18, -0.4, 0.36], [0.42, -0.6, 0.2])[: rng.integers(1, 3)]:
     canvas.line(
-      [box, box + [0, 0, 0.1], vein, [-0.1, -0.3, 0.8], [-0.2, -0.3, 0.45], tip],
+      [
+        box,
+        box + [0, 0, 0.1],
+        vein,
+        [-0.02, -0.3, 0.84],
+        [-0.16, -0.3, 0.5],
+        tip,
+      ],
       2.2,
       25,
     )
@@ -170,9 +179,7 @@ def _loose_tube(canvas: _Canvas, rng: np.random.Generator) -> None:
   canvas.line(places, rng.uniform(2.0, 7.0), rng.uniform(4, 10))
 
 
-def letter(
-  picture: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def letter(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Returns the picture with an L on the patient's left or an R on the right.
 
   Args:

@@ -134,9 +134,7 @@ def _add_pixels(image: pydicom.Dataset, film: Film, inverted: bool) -> None:
   image.PixelSpacingCalibrationType = 'GEOMETRY'
   image.EstimatedRadiographicMagnificationFactor = round(enlarged, 4)
   image.SamplesPerPixel = 1
-  image.PhotometricInterpretation = (
-    'MONOCHROME1' if inverted else 'MONOCHROME2'
-  )
+  image.PhotometricInterpretation = 'MONOCHROME1' if inverted else 'MONOCHROME2'
   image.PresentationLUTShape = 'INVERSE' if inverted else 'IDENTITY'
   image.Rows, image.Columns = stored.shape
   image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11

@@ -41,7 +41,7 @@ def expose(
   counts = rng.poisson(dose * (primary + ratio * veil))
   density = -np.log((counts + 1) / dose).astype(np.float32)
   local = _blur(density, rng.uniform(8.0, 20.0) / spacing)
-  density += rng.uniform(0.0, 1.6) * (density - local)
+  density += rng.uniform(0.3, 2.2) * (density - local)
   # Of the patient alone: the air around would take up the window.
   body = density[thickness > 30]
   low = np.percentile(body, rng.uniform(0.1, 3.0)) - rng.uniform(0.0, 0.5)

@@ -1,5 +1,7 @@
 """Neck, shoulders, arms and breasts of phantom chest X-rays."""
 
+import functools
+
 import numpy as np
 
 from datasets.phantoms import chest_ct_anatomy as anatomy
@@ -22,8 +24,11 @@ def outline_level(
   """
   x, y, z = np.moveaxis(positions, -1, 0)
   w = body.width
-  slope = (1.28 * body.height - 0.3 * abs(x) * body.height / w) - z
-  torso = np.minimum(anatomy.body_level(body, positions), 0.75 * slope)
+  slope = np.exp(-((abs(x) / (0.62 * w)) ** 1.5))
+  torso = np.minimum(
+    anatomy.body_level(body, positions),
+    0.75 * ((0.98 + 0.3 * slope) * body.height - z),
+  )
   neck = 0.43 * w + 0.4 * body.fat - np.hypot(x, y - 0.3 * body.depth)
   levels = [torso, neck]
   mirrored = np.stack([abs(x), y, z], -1)
@@ -31,11 +36,10 @@ def outline_level(
     levels.append(_capsule(mirrored, start, end, radius + body.fat))
   if rng.random() < 0.5:
     size = rng.uniform(0.28, 0.45) * w
-    center = np.array([0.52 * w, -1.1 * body.depth, 0.36 * body.height])
-    levels.append(
-      anatomy.ellipsoid(mirrored, center, size * np.array([1.0, 1.0, 1.1]))
-    )
-  return np.max(levels, axis=0)
+    center = np.array([0.55 * w, -1.1 * body.depth, 0.25 * body.height])
+    axes = size * np.array([1.1, 0.9, 1.0])
+    levels.append(anatomy.ellipsoid(mirrored, center, axes))
+  return functools.reduce(np.maximum, levels)
 
 
 def _arm(body: anatomy.Body) -> list[tuple[np.ndarray, np.ndarray, float]]:
@@ -99,6 +103,6 @@ def _bone(
   center, step = center.reshape(-1, 3), slope.reshape(-1, 3) / slope.shape[1]
   size = np.full(len(center), radius)
   return [
-    tubes.tube(center, step, size, 550.0, inner=0.72 * size, grain=grain),
+    tubes.tube(center, step, size, 900.0, inner=0.72 * size, grain=grain),
     tubes.tube(center, step, 0.72 * size, 150.0, grain=grain),
   ]

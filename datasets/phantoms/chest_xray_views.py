@@ -86,8 +86,7 @@ def make(
   return View(
     projection,
     source=center + (total - behind) * away,
-    corner=center
-    + step * ((rows - 1) / 2 * up - (columns - 1) / 2 * right),
+    corner=center + step * ((rows - 1) / 2 * up - (columns - 1) / 2 * right),
     right=step * right,
     down=-step * up,
     shape=(rows, columns),
@@ -128,7 +127,7 @@ def project(
   rays = pixels - view.source
   # Where rays cross y = 0, the patient's middle plane.
   crossing = view.source - rays * (view.source[1] / rays[..., 1:2])
-  step = 0.6 * spacing[0]
+  step = 0.75 * spacing[0]
   axes = []
   for i in (2, 0):
     low, high = crossing[..., i].min(), crossing[..., i].max()
@@ -145,7 +144,9 @@ def project(
   shadow *= spacing[1]
   # Oblique rays pass more of every plane.
   length = np.linalg.norm(rays, axis=-1) / abs(rays[..., 1])
-  at = [(crossing[..., i] - a[0]) / step for i, a in zip((2, 0), axes)]
+  at = [
+    (crossing[..., i] - a[0]) / step for i, a in zip((2, 0), axes, strict=True)
+  ]
   return np.stack(
     [
       length * ndimage.map_coordinates(part, at, order=1, mode='nearest')
