@@ -162,7 +162,40 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds on a CPU; its numbers mean nothing."""
   config.dataset.name = 'lung_cxr/phantom_smoke'
   config.dataset.synthetic = True
+  config.stages.heads.init_from = ()
+  _tiny(config)
 
 
-_MAKERS = dict(phantom=_phantom, cxr=_cxr, smoke=_smoke)
+def _smoke_cxr(config: ml_collections.ConfigDict) -> None:
+  """The same in two folds of patients."""
+  _cxr(config)
+  _smoke(config)
+  config.folds.count = 2
+  config.folds.reuse = True
+
+
+def _tiny(config: ml_collections.ConfigDict) -> None:
+  """Next to no network and next to no training."""
+  config.preprocess.shape = (64, 64)
+  stages = config.stages
+  stages.unet.model.update(widths=(4, 8), groups=4)
+  for name in ('heads', 'deep', 'all'):
+    model = stages[name].model
+    model.encoder.update(width=4, groups=4)
+    model.update(
+      fpn_channels=8, rpn_channels=8, box_units=8, mask_channels=(8,)
+    )
+    stages[name].task.update(
+      train_proposals=20, test_proposals=20, sampled_regions=8
+    )
+  for name in stages.order:
+    stages[name].steps = 4
+    stages[name].batch_size = 4
+    stages[name].eval_every = 2
+    stages[name].checkpoint_every = 2
+  config.evaluation.resamples = 100
+  config.evaluation.baselines.mean_mask.tuning_cases = 4
+
+
+_MAKERS = dict(phantom=_phantom, cxr=_cxr, smoke=_smoke, smoke_cxr=_smoke_cxr)
 VARIANTS = tuple(_MAKERS)
