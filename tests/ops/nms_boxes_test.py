@@ -20,7 +20,7 @@ def _iou(a, b):
   return shared / (size_a + size_b - shared)
 
 
-def _reference(boxes, scores, groups, iou, valid):
+def reference(boxes, scores, groups, iou, valid):
   """Every pair compared, one after the other."""
   kept = []
   for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
@@ -65,7 +65,7 @@ class NmsTest(parameterized.TestCase):
       boxes, scores = _random(rng, 60, rank)
       groups = rng.integers(0, num_groups, 60).astype(np.int32)
       real = rng.uniform(size=60) < 0.9
-      expected = _reference(boxes, scores, groups, 0.3, real)
+      expected = reference(boxes, scores, groups, 0.3, real)
       found, valid = _batched(boxes, scores, groups, 0.3, 60, real)
       self.assertSequenceEqual(found[valid].tolist(), expected)
       self.assertBetween(len(expected), 4, 50)
@@ -106,7 +106,7 @@ class NmsTest(parameterized.TestCase):
     )
     self.assertEqual(found.shape, (4, 12))
     for i in range(4):
-      expected = _reference(boxes[i], scores[i], np.zeros(9), 0.3, real[i])
+      expected = reference(boxes[i], scores[i], np.zeros(9), 0.3, real[i])
       self.assertSequenceEqual(found[i][valid[i]].tolist(), expected)
       np.testing.assert_array_equal(found[i][~valid[i]], 0)
 
