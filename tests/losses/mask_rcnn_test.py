@@ -6,6 +6,11 @@ from absl.testing import absltest
 from medzoo.losses import mask_rcnn
 
 
+_rpn = jax.jit(mask_rcnn.rpn)
+_box_head = jax.jit(mask_rcnn.box_head)
+_mask_head = jax.jit(mask_rcnn.mask_head)
+
+
 def _entropy(logit, label):
   """Binary cross-entropy, the long way."""
   p = 1 / (1 + np.exp(-logit))
@@ -25,7 +30,7 @@ class RpnTest(absltest.TestCase):
     deltas = jnp.zeros((2, 3, 4)).at[0, 0].set(jnp.array([1.0, 0, 0.05, 0]))
     targets = jnp.full((2, 3, 4), jnp.nan).at[0, 0].set(0.0)
     targets = targets.at[0, 2].set(jnp.array([0.0, 0, 0, -2]))
-    found = mask_rcnn.rpn(logits, deltas, positive, targets, valid)
+    found = _rpn(logits, deltas, positive, targets, valid)
     self.assertSameElements(found, ['rpn_objectness', 'rpn_box'])
     expected = (
       _entropy(2, 1) + _entropy(-1, 0) + _entropy(0.5, 1) + _entropy(3, 0)
@@ -44,7 +49,7 @@ class BoxHeadTest(absltest.TestCase):
     targets = rng.normal(0, 0.3, (2, 6, 4)).astype(np.float32)
     labels = np.array([[0, 1, 2, 0, 1, 2], [2, 0, 1, 1, 0, 0]], np.int32)
     valid = np.array([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]], bool)
-    found = mask_rcnn.box_head(
+    found = _box_head(
       *map(jnp.asarray, (logits, deltas, labels, targets, valid))
     )
     self.assertSameElements(found, ['classification', 'box'])
@@ -61,7 +66,7 @@ class BoxHeadTest(absltest.TestCase):
 
   def test_the_gradient_reaches_the_own_class_only(self):
     grad = jax.grad(
-      lambda deltas: mask_rcnn.box_head(
+      lambda deltas: _box_head(
         jnp.zeros((2, 3)),
         deltas,
         jnp.array([0, 2]),
@@ -81,9 +86,7 @@ class MaskHeadTest(absltest.TestCase):
     targets = rng.uniform(size=(5, 3, 3)).astype(np.float32)
     labels = np.array([1, 2, 0, 1, 2], np.int32)
     valid = np.array([True, True, True, False, True])
-    found = mask_rcnn.mask_head(
-      *map(jnp.asarray, (logits, labels, targets, valid))
-    )
+    found = _mask_head(*map(jnp.asarray, (logits, labels, targets, valid)))
     self.assertSameElements(found, ['mask'])
     expected = [
       _entropy(logits[i, y, x, labels[i]], targets[i, y, x])
@@ -96,17 +99,17 @@ class MaskHeadTest(absltest.TestCase):
 class PaddingTest(absltest.TestCase):
   def _losses(self, outputs, targets, labels, valid):
     return (
-      mask_rcnn.rpn(
+      _rpn(
         outputs['objectness'],
         outputs['moves'],
         labels > 0,
         targets['box'],
         valid,
       )
-      | mask_rcnn.box_head(
+      | _box_head(
         outputs['classes'], outputs['boxes'], labels, targets['box'], valid
       )
-      | mask_rcnn.mask_head(outputs['masks'], labels, targets['mask'], valid)
+      | _mask_head(outputs['masks'], labels, targets['mask'], valid)
     )
 
   def _outputs(self, n):
