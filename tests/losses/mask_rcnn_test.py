@@ -5,7 +5,6 @@ from absl.testing import absltest
 
 from medzoo.losses import mask_rcnn
 
-
 _rpn = jax.jit(mask_rcnn.rpn)
 _box_head = jax.jit(mask_rcnn.box_head)
 _mask_head = jax.jit(mask_rcnn.mask_head)
