@@ -1,5 +1,4 @@
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +36,7 @@ def _paste(mask, box, shape):
   ends = []
   for low, high in ((box[0], box[2]), (box[1], box[3])):
     middle, half = (low + high) / 2, (high - low) / 2 * (m + 2) / m
-    first, last = math.trunc(middle - half), math.trunc(middle + half)
+    first, last = int(middle - half), int(middle + half)
     ends.append((first, max(last - first + 1, 1)))
   (y0, h), (x0, w) = ends
   resized = _resize(padded, h, w)

@@ -20,7 +20,7 @@ def _iou(a, b):
   return shared / (size_a + size_b - shared)
 
 
-def _reference(boxes, scores, groups, iou, valid):
+def reference(boxes, scores, groups, iou, valid):
   """Every pair compared, one after the other."""
   kept = []
   for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
@@ -38,6 +38,9 @@ def _random(rng, count, rank):
   return boxes.astype(np.float32), np.float32(rng.integers(0, 8, count) / 8)
 
 
+_nms = jax.jit(nms_boxes.nms, static_argnums=(2, 3))
+
+
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _batched(boxes, scores, groups, iou, max_keep, valid):
   return nms_boxes.batched(boxes, scores, groups, iou, max_keep, valid)
@@ -49,13 +52,13 @@ class NmsTest(parameterized.TestCase):
     left = np.arange(0, 20, 5)[:, None]
     boxes = jnp.asarray(left * [0, 1, 0, 1] + [0, 0, 10, 10], jnp.float32)
     scores = jnp.array([0.7, 0.9, 0.8, 0.6])
-    found, valid = nms_boxes.nms(boxes, scores, 0.3, 4, jnp.ones(4, bool))
+    found, valid = _nms(boxes, scores, 0.3, 4, jnp.ones(4, bool))
     # 1 drops 0 and 2; so 3 stays, which 2 would have dropped.
     np.testing.assert_array_equal(found, [1, 3, 0, 0])
     np.testing.assert_array_equal(valid, [True, True, False, False])
     # What overlaps by just the limit stays.
     boxes = jnp.array([[0.0, 0, 4, 4], [0, 2, 4, 4]])
-    _, valid = nms_boxes.nms(boxes, scores[:2], 0.5, 2, jnp.ones(2, bool))
+    _, valid = _nms(boxes, scores[:2], 0.5, 2, jnp.ones(2, bool))
     self.assertTrue(valid.all())
 
   @parameterized.product(rank=(2, 3), num_groups=(1, 3))
@@ -65,7 +68,7 @@ class NmsTest(parameterized.TestCase):
       boxes, scores = _random(rng, 60, rank)
       groups = rng.integers(0, num_groups, 60).astype(np.int32)
       real = rng.uniform(size=60) < 0.9
-      expected = _reference(boxes, scores, groups, 0.3, real)
+      expected = reference(boxes, scores, groups, 0.3, real)
       found, valid = _batched(boxes, scores, groups, 0.3, 60, real)
       self.assertSequenceEqual(found[valid].tolist(), expected)
       self.assertBetween(len(expected), 4, 50)
@@ -101,12 +104,12 @@ class NmsTest(parameterized.TestCase):
       np.stack, zip(*(_random(rng, 9, 2) for _ in range(4)), strict=True)
     )
     real = rng.uniform(size=(4, 9)) < 0.5
-    found, valid = jax.vmap(lambda b, s, v: nms_boxes.nms(b, s, 0.3, 12, v))(
-      *map(jnp.asarray, (boxes, scores, real))
-    )
+    found, valid = jax.jit(
+      jax.vmap(lambda b, s, v: nms_boxes.nms(b, s, 0.3, 12, v))
+    )(boxes, scores, real)
     self.assertEqual(found.shape, (4, 12))
     for i in range(4):
-      expected = _reference(boxes[i], scores[i], np.zeros(9), 0.3, real[i])
+      expected = reference(boxes[i], scores[i], np.zeros(9), 0.3, real[i])
       self.assertSequenceEqual(found[i][valid[i]].tolist(), expected)
       np.testing.assert_array_equal(found[i][~valid[i]], 0)
 

@@ -39,20 +39,20 @@ def _read(map_, y, x):
 def reference(map_, boxes, stride, size, ratio, aligned):
   """Averages point by point; `ratio` None is a point a cell, rounded up."""
   found = np.zeros((len(boxes), size, size, map_.shape[-1]))
-  for n, box in enumerate(np.asarray(boxes, float)):
+  for k, box in enumerate(np.asarray(boxes, float)):
     y0, x0, y1, x1 = box / stride - (0.5 if aligned else 0)
     h, w = y1 - y0, x1 - x0
     if not aligned:
       h, w = max(h, 1), max(w, 1)
     h, w = h / size, w / size
-    m, l = (ratio or max(math.ceil(side), 1) for side in (h, w))
+    m, n = (ratio or max(math.ceil(side), 1) for side in (h, w))
     for i, j in np.ndindex(size, size):
       points = [
-        _read(map_, y0 + (i + (s + 0.5) / m) * h, x0 + (j + (t + 0.5) / l) * w)
+        _read(map_, y0 + (i + (s + 0.5) / m) * h, x0 + (j + (t + 0.5) / n) * w)
         for s in range(m)
-        for t in range(l)
+        for t in range(n)
       ]
-      found[n, i, j] = np.mean(points, 0)
+      found[k, i, j] = np.mean(points, 0)
   return found
 
 
