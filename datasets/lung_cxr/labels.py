@@ -172,7 +172,7 @@ def _by_folders(
         cases.LeftOut(
           _key(film, root),
           'no_mask',
-          f'found none in {lacking}, expected one, black where there is no lung',
+          f'found none in {lacking}, expected one, black without a lung',
         )
       )
   if kind:

@@ -143,25 +143,22 @@ class Builder(builders.CaseBuilder):
     left_out = {x.series: x for x in (*labelled.left_out, *found.left_out)}
     sources = []
     for path in layout.films:
-      key, label = (
-        path.relative_to(manual_dir).as_posix(),
-        labelled.films.get(path),
-      )
-      if key in left_out:
-        continue
+      key = path.relative_to(manual_dir).as_posix()
+      label = labelled.films.get(path)
       if label is None and not config.unlabelled:
-        left_out[key] = cases.LeftOut(key, 'no_mask', 'found none for it')
-        continue
-      sources.append(
-        Source(
-          path,
-          key,
-          found.groups[path],
-          label,
-          by_image=config.sides == 'image',
-          mirrored=config.mirrored,
+        problem = cases.LeftOut(key, 'no_mask', 'found none, expected one')
+        left_out.setdefault(key, problem)
+      if key not in left_out:
+        sources.append(
+          Source(
+            path,
+            key,
+            found.groups[path],
+            label,
+            by_image=config.sides == 'image',
+            mirrored=config.mirrored,
+          )
         )
-      )
     return cases.Listing(
       _divide(sources, found.splits, config),
       tuple(left_out.values()),
