@@ -105,7 +105,9 @@ def _pycocotools_of_masks(detections, truths, found, there):
     truth = coco.COCO()
     truth.dataset = {
       'info': {},
-      'images': [{'id': i} for i in range(len(truths))],
+      'images': [
+        {'id': i, 'height': 16, 'width': 20} for i in range(len(truths))
+      ],
       'categories': [{'id': c} for c in (1, 2)],
       'annotations': annotations,
     }

@@ -58,10 +58,10 @@ def films(number=8, seed=0):
   rng = np.random.default_rng(seed)
   cases, outputs = slice_cases.Cases(), {}
   for i in range(number):
-    shape = (48 + 4 * i, 64)
-    there, labels = lungs(shape, 0.01 * i), [1, 2]
-    moved = lungs(shape, 0.01 * i + rng.uniform(-0.04, 0.04),
-                  rng.uniform(-0.03, 0.03))  # fmt: skip
+    shape = (48, 64 + 4 * i)
+    there, labels = lungs(shape, 0.004 * i), [1, 2]
+    moved = lungs(shape, 0.004 * i + rng.uniform(-0.03, 0.01),
+                  rng.uniform(-0.02, 0.02))  # fmt: skip
     scores = rng.uniform(0.6, 1, 2).round(2)
     order = np.argsort(-scores)
     if i == number - 2:

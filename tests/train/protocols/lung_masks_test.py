@@ -233,12 +233,12 @@ class FoundTest(absltest.TestCase):
     key = 'folder/film 1.png'
     output, case = self.outputs[key], self.cases[key]
     ((number, pixels),) = lung_masks.draw(output, case.volume, _model())
-    self.assertEqual((number, pixels.shape), (0, (832, 1024, 3)))
+    self.assertEqual((number, pixels.shape), (0, (723, 1024, 3)))
     found = output.detections['lungs']
     for label, color in outlines.LUNG_COLORS.items():
       (mask,) = found.masks[found.labels == label]
       drawn = np.argwhere((pixels == color).all(-1))[:, 1]
-      columns = np.nonzero(mask)[1] * 16
+      columns = np.nonzero(mask)[1] * 1024 / 68
       self.assertBetween(np.median(drawn), columns.min(), columns.max())
     # The right lung is on the film's left.
     ((_, plain),) = lung_masks.draw(output, case.volume, _model(1.1))
