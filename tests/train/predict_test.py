@@ -95,7 +95,7 @@ class PredictTest(parameterized.TestCase):
 
   def predict(self, source=None):
     """Returns what is printed and what is in detections.json."""
-    told = predict.predict(self.workdir, source or self.input, self.output)
+    told = predict.predict([self.workdir], source or self.input, self.output)
     return told, json.loads((self.output / 'detections.json').read_text())
 
   def written(self):
@@ -228,9 +228,9 @@ class PredictTest(parameterized.TestCase):
 
   @parameterized.parameters('../../a', '..', '/etc/a', '', 'ä/ö', 'x' * 300)
   def test_no_name_leaves_the_folder(self, key):
-    name = predict._file_name(key)
+    name = predict.file_name(key)
     self.assertRegex(name, r'^[A-Za-z0-9_-][\w.-]{,110}$')
-    self.assertNotEqual(name, predict._file_name(key + 'x'))
+    self.assertNotEqual(name, predict.file_name(key + 'x'))
 
   def test_nodules_take_no_pictures(self):
     self.save_model('nodules', [])
