@@ -20,6 +20,7 @@ from medzoo.data import slice_transforms
 from medzoo.data import transforms
 from medzoo.train import build
 from medzoo.train import mapping
+from medzoo.train import pseudo
 
 # Keys of a stage's data that say how its cubes are cut.
 _CUBES = (
@@ -170,23 +171,38 @@ def _slices(run: Any, name: str) -> Feed:
 
 
 def _pictures(run: Any, name: str) -> Feed:
-  """Films with masks; the stages of a run share them."""
-  data = run.config['stages'][name]['data']
+  """Films with masks; the stages of a run share them.
+
+  Where a stage labels films without masks, these are left out, but for the
+  stages whose data names that one as `pseudo`: they train on what it labelled.
+  """
+  stages = run.config['stages']
+  data = stages[name]['data']
+  kinds = [stages[stage]['kind'] for stage in stages['order']]
 
   def derive(cases: Sequence[Any], folder: pathlib.Path) -> None:
     picture_store.derive(cases, folder, preprocess=run.config['preprocess'])
 
-  training, validation = (
-    picture_store.PictureStore(_derived(run, '', split, derive))
-    for split in ('train', 'validation')
-  )
+  def derive_labelled(cases: Any, folder: pathlib.Path) -> None:
+    derive(pseudo.Labelled(cases, run.folder / data['pseudo']), folder)
+
+  def derive_outlined(cases: Any, folder: pathlib.Path) -> None:
+    derive(pseudo.split(cases)[0], folder)
+
+  usual = derive_outlined if 'pseudo' in kinds else derive
+  validation = _derived(run, '', 'validation', usual)
+  if 'pseudo' in data:
+    training = _derived(run, name, 'train', derive_labelled)
+  else:
+    training = _derived(run, '', 'train', usual)
   augment = [
     picture_transforms.RandomFilm(**data['film']),
     picture_transforms.RandomExposure(**data['exposure']),
     picture_transforms.RandomCover(**data['cover']),
   ]
   finish = [picture_transforms.ToExample()]
-  return Feed(training, validation, augment, finish)
+  stores = map(picture_store.PictureStore, (training, validation))
+  return Feed(*stores, augment, finish)
 
 
 def _derived(run: Any, name: str, split: str, derive: Any) -> pathlib.Path:

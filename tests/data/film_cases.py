@@ -25,6 +25,14 @@ class Cases(list):
   def groups(self):
     return [case.group for case in self]
 
+  @property
+  def grids(self):
+    return [case.volume.grid for case in self]
+
+  @property
+  def outlined(self):
+    return [case.masks is not None for case in self]
+
   def subset(self, indices):
     return Cases([self[i] for i in indices])
 

@@ -17,9 +17,9 @@ def _batch(labels):
   """A film for each tuple of labels."""
   finish, rows = picture_transforms.ToExample(), []
   for i, some in enumerate(labels):
-    case = film_cases.film(shape=(64, 56), labels=some, shift=0.03 * i)
-    picture = pictures.prepare(case.volume, shape=(64, 64), equalize=False)
-    masks = np.zeros((2, 64, 64), np.uint8)
+    case = film_cases.film(shape=(32, 28), labels=some, shift=0.03 * i)
+    picture = pictures.prepare(case.volume, shape=(32, 32), equalize=False)
+    masks = np.zeros((2, 32, 32), np.uint8)
     for label, mask in zip(case.masks.labels, case.masks.masks, strict=True):
       masks[label - 1] = picture.place(mask[None])[0] >= 0.5
     element = {
@@ -32,12 +32,12 @@ def _batch(labels):
 
 
 def _task():
-  return segmentation.Segmentation(unet.UNet((8, 16, 16), norm='group'))
+  return segmentation.Segmentation(unet.UNet((8, 16, 16), momentum=0.8))
 
 
 def _train(task, batch, steps):
   variables = task.init(jax.random.key(0, impl='rbg'), batch)
-  tx = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+  tx = optax.adam(optax.cosine_decay_schedule(2e-2, steps))
 
   @jax.jit
   def step(variables, state, batch):
@@ -46,12 +46,12 @@ def _train(task, batch, steps):
         {**variables, 'params': params}, batch, jax.random.key(0), train=True
       )
 
-    (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(
+    (value, (_, new)), gradient = jax.value_and_grad(loss, has_aux=True)(
       variables['params']
     )
     updates, state = tx.update(gradient, state)
     params = optax.apply_updates(variables['params'], updates)
-    return {'params': params}, state, value
+    return {**new, 'params': params}, state, value
 
   state, values = tx.init(variables['params']), []
   for _ in range(steps):

@@ -1,5 +1,6 @@
 """Tests of what fit stages train on."""
 
+import dataclasses
 import pathlib
 from unittest import mock
 
@@ -7,12 +8,14 @@ import jax
 import numpy as np
 from absl.testing import absltest
 
+from medzoo import types
 from medzoo.data import pictures
 from medzoo.models import cnn_lstm
 from medzoo.models import small_encoder
 from medzoo.tasks import sequence_detection
 from medzoo.train import build
 from medzoo.train import feeds
+from medzoo.train import mapping
 from medzoo.train import stages
 from tests.data import film_cases
 from tests.train import slice_cases
@@ -180,6 +183,7 @@ class FeedsTest(absltest.TestCase):
 
 
 _FILMS = {
+  'kind': 'fit',
   'batch_size': 3,
   'data': {
     'feed': 'pictures',
@@ -217,7 +221,11 @@ class PicturesTest(absltest.TestCase):
       config={
         'seed': 0,
         'preprocess': {'shape': (64, 64), 'equalize': True},
-        'stages': {'unet': _FILMS, 'heads': _FILMS},
+        'stages': {
+          'order': ('unet', 'heads'),
+          'unet': _FILMS,
+          'heads': _FILMS,
+        },
       },
       folder=pathlib.Path(self.create_tempdir().full_path),
       name='',
@@ -296,6 +304,46 @@ class PicturesTest(absltest.TestCase):
         first['image'][i, :, :, 0], picture.pixels / 255, atol=1e-6
       )
       self.assertEqual(first['sizes'][i].tolist(), list(picture.inner))
+
+  def test_a_film_without_masks_is_an_error_without_a_stage_for_it(self):
+    cases = self.run_.cases['train']
+    cases[1] = dataclasses.replace(cases[1], masks=None)
+    with self.assertRaisesRegex(ValueError, '^b: found no masks'):
+      feeds.make(self.run_, 'unet')
+
+  def test_what_a_stage_labelled_is_trained_on(self):
+    """Films that it set aside, and all others without masks, are not."""
+    stages_ = self.run_.config['stages']
+    stages_['order'] = ('unet', 'pseudo', 'heads')
+    stages_['pseudo'] = {'kind': 'pseudo'}
+    stages_['heads'] = {
+      **_FILMS,
+      'data': {**_FILMS['data'], 'pseudo': 'pseudo'},
+    }
+    cases = self.run_.cases['train']
+    known = cases[0].masks
+    for i in (0, 1):
+      cases[i] = dataclasses.replace(cases[i], masks=None)
+    self.assertLen(feeds.make(self.run_, 'unet').training, 2)
+    folder = self.run_.folder / 'pseudo'
+    (folder / 'outputs').mkdir(parents=True)
+    (folder / 'kept.json').write_text('["a"]')
+    with mock.patch.object(mapping, 'read_all') as read:
+      lungs = types.MaskDetections(
+        known.masks, np.zeros((2, 4)), np.ones(2), known.labels
+      )
+      read.return_value = {
+        key: mapping.Output(key, {'lungs': lungs}, 0.0) for key in 'ab'
+      }
+      feed = feeds.make(self.run_, 'heads')
+    self.assertLen(feed.training, 3)
+    self.assertLen(feed.validation, 4)
+    picture = pictures.prepare(
+      cases[0].volume, **self.run_.config['preprocess']
+    )
+    np.testing.assert_array_equal(
+      feed.training[0]['masks'], picture.place(known.masks) >= 0.5
+    )
 
   def test_stages_share_the_examples(self):
     feed = feeds.make(self.run_, 'unet')
