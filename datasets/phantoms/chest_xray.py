@@ -102,9 +102,9 @@ def _view(
   """Draws how a patient stands, or lies, and what the film shows."""
   body = patient.body
   lies = rng.random() < 0.45
-  sides = rng.uniform(0.86, 1.5, 2) * body.width
-  bottom = rng.uniform(-0.3, 0.12) * body.height
-  top = rng.uniform(0.98, 1.25) * body.height
+  sides = rng.uniform(0.88, 1.4, 2) * body.width
+  bottom = rng.uniform(-0.25, 0.08) * body.height
+  top = rng.uniform(0.98, 1.2) * body.height
   turn, tilt, roll = np.radians(
     np.clip(rng.normal(0, (4.0, 4.0, 2.5)), (-10, -8, -8), (10, 8, 8))
   )

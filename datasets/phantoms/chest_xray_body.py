@@ -81,7 +81,7 @@ def make(rng: np.random.Generator, finding: str, voxel: float) -> Patient:
 def _draw(rng: np.random.Generator) -> anatomy.Body:
   """Draws an adult; nobody breathes in as deeply as another."""
   width = rng.uniform(118.0, 150.0)
-  left = rng.uniform(0.12, 0.3)
+  left = rng.uniform(0.14, 0.27)
   return dataclasses.replace(
     anatomy.make_body(rng, width),
     height=width * rng.uniform(1.5, 2.05),
@@ -112,7 +112,7 @@ def _render(
   image -= 1000
   image += share(_gas_level(body, places, rng)) * (-950 - image)
   for cloud in (
-    bones.ribs(body, edge, size=0.046, fall=rng.uniform(0.3, 0.45)),
+    bones.ribs(body, edge, size=0.046, fall=rng.uniform(0.42, 0.58)),
     bones.plates(body, edge),
     limbs.bones(body, edge),
   ):
@@ -247,9 +247,9 @@ def _fluid(
       share[side * x > 0] = 1
       continue
     dome = body.domes[(side + 1) // 2]
-    top = body.height * (dome + rng.uniform(-0.08, 0.3))
-    rise = body.height * rng.uniform(0.1, 0.3)
-    surface = top + rise * np.exp(-wall / (0.12 * body.width))
+    top = body.height * (dome + rng.uniform(-0.08, 0.22))
+    rise = body.height * rng.uniform(0.1, 0.25)
+    surface = top + rise * np.exp(-wall / (0.05 * body.width))
     level = np.clip((surface - z) / 4 + 0.5, 0, 1)
     share = np.where(side * x > 0, level, share)
   return share
