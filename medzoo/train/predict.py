@@ -21,12 +21,10 @@ import numpy as np
 from PIL import Image
 
 from medzoo import types
-from medzoo.io import dicom
-from medzoo.io import images
-from medzoo.io import volumes
 from medzoo.predictors import voting
 from medzoo.train import build
 from medzoo.train import evaluate
+from medzoo.train import inputs
 from medzoo.train import mapping
 from medzoo.train import progress
 from medzoo.train import stages
@@ -36,9 +34,6 @@ MASKS = 'masks'
 _PICTURES = 'pictures'
 # File systems take 255 bytes; a UID has 64 at most.
 _LONGEST_NAME = 100
-
-# The name of a scan or a picture, and the function that reads it.
-Readable = tuple[str, Callable[[], types.Volume]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +66,6 @@ class Model:
     return self.classes[label - 1] if named else f'class {label}'
 
 
-@dataclasses.dataclass(frozen=True)
-class Skipped:
-  """A series or a file that was not read, and why, by the reader's code."""
-
-  series: str
-  reason: str
-
-
 def read_model(workdir: pathlib.Path) -> Model:
   """Opens the model of a finished work folder, or a copy of its `model`.
 
@@ -101,7 +88,7 @@ def read_model(workdir: pathlib.Path) -> Model:
 def predict(
   workdirs: Sequence[pathlib.Path], source: pathlib.Path, output: pathlib.Path
 ) -> str:
-  """Looks at every scan and, if the protocol reads them, picture under a path.
+  """Looks at everything of the protocol's kinds under a path.
 
   Writes `detections.json`: of every case what was found at or above the
   operating threshold and which files below `pictures` show it, and what was
@@ -109,8 +96,8 @@ def predict(
 
   Args:
     workdirs: where the models lie; several vote.
-    source: a picture, a volume file, a DICOM folder, or a folder of any of
-      these.
+    source: a picture, a film, a volume file, a DICOM folder, or a folder of
+      any of these.
     output: the folder to write to.
 
   Returns:
@@ -124,7 +111,8 @@ def predict(
   models = [read_model(workdir) for workdir in workdirs]
   model, rules = _agreed(models), evaluate.protocol(models[0].config)
   look = _predictor(models)
-  readers, skipped = _find(source, output, rules.READS_PICTURES)
+  own = [output / name for name in (_PICTURES, MASKS)]
+  readers, skipped = inputs.find(source, rules.READS, own)
   digest = '+'.join(one.digest for one in models)
   cases, outputs, grids = [], {}, {}
   with progress.Progress('predict', len(readers)) as bar:
@@ -133,7 +121,7 @@ def predict(
         volume = read()
       except ValueError as error:
         # A refusal of the DICOM reader has a code.
-        skipped.append(Skipped(name, getattr(error, 'code', str(error))))
+        skipped.append(inputs.Skipped(name, getattr(error, 'code', str(error))))
         continue
       # Files of several folders may share a name.
       key = name if volume.series_uid in outputs else volume.series_uid or name
@@ -215,64 +203,6 @@ def _predictor(
   return functools.partial(voting.Voting(predictors), variables)
 
 
-def _find(
-  source: pathlib.Path, output: pathlib.Path, reads_pictures: bool
-) -> tuple[list[Readable], list[Skipped]]:
-  """Finds every volume file, DICOM series and picture under a path.
-
-  The pictures and masks that an earlier call wrote below `output` are skipped.
-  """
-  if not source.exists():
-    raise build.ConfigError(f'--input {source}: found no such file or folder')
-  readers, skipped, rest = [], [], set()
-  root, written = source.resolve(), []
-  if reads_pictures:
-    written = [output.resolve() / name for name in (_PICTURES, MASKS)]
-  for folder in written:
-    if folder in (root, *root.parents):
-      raise build.ConfigError(
-        f'--input {source}: is where pictures are to be written; choose '
-        'another --output'
-      )
-    if folder.is_dir() and root in folder.parents:
-      skipped.append(Skipped(folder.name, 'written by predict'))
-  files = sorted(source.rglob('*')) if source.is_dir() else [source]
-  for path in filter(pathlib.Path.is_file, files):
-    name = path.relative_to(source).as_posix() if path != source else path.name
-    if volumes.is_volume_file(path):
-      readers.append((name, functools.partial(volumes.read, path)))
-    elif not images.is_picture_file(path):
-      rest.add(str(path))
-    elif not reads_pictures:
-      skipped.append(Skipped(name, 'picture'))
-    elif not set(written) & set(path.resolve().parents):
-      readers.append((name, functools.partial(_read_picture, path, name)))
-  series = dicom.find_series(source) if rest else []
-  readers += [
-    (one.uid or 'series', functools.partial(_read_series, one))
-    for one in series
-  ]
-  beside = {
-    (pathlib.Path(path).name, kind)
-    for one in series
-    for path, kind in one.skipped
-    if path in rest
-  }
-  return readers, skipped + [Skipped(*row) for row in sorted(beside)]
-
-
-def _read_series(series: dicom.Series) -> types.Volume:
-  volume = dicom.read(series)
-  if volume.spacing[0] is None:
-    raise dicom.Refused('too_few_slices', 'a single image')
-  return volume
-
-
-def _read_picture(path: pathlib.Path, name: str) -> types.Volume:
-  pixels = images.read(path)[None]
-  return types.Volume(pixels, (None, None, None), series_uid=name)
-
-
 def _write_pictures(
   folder: pathlib.Path,
   key: str,
@@ -309,7 +239,7 @@ def file_name(key: str) -> str:
 
 def _summary(
   cases: list[dict[str, Any]],
-  skipped: list[Skipped],
+  skipped: list[inputs.Skipped],
   output: pathlib.Path,
   written: Sequence[str],
 ) -> str:

@@ -20,6 +20,7 @@ from medzoo.io import volumes
 from medzoo.train import build
 from medzoo.train import predict
 from medzoo.train.protocols import nodules
+from tests.io import dicom_maker
 from tests.train import lung_cases
 from tests.train import slice_cases
 
@@ -301,6 +302,29 @@ class PredictTest(parameterized.TestCase):
     self.assertLen(found['detections'], 2)
     self.assertAlmostEqual(found['threshold'], 0.2)
 
+  def test_films_of_every_kind(self):
+    self.save_voters()
+    self.save_picture('a/grey.png')
+    self.save_scan('scan')
+    (self.input / 'broken.jpg').write_text('no picture')
+    stored = np.arange(50 * 80, dtype=np.uint16).reshape(50, 80)
+    header = dicom_maker.image(
+      stored, 0, Modality='DX', PixelSpacing=[0.2, 0.1]
+    )
+    del header.ImagePositionPatient, header.ImageOrientationPatient
+    dicom_maker.save(header, self.input / 'film')
+    told, found = self.predict(workdirs='a')
+    cases = {case['case']: case for case in found['cases']}
+    self.assertEqual(list(cases), ['a/grey.png', 'film'])
+    skipped = {row['series']: row['reason'] for row in found['skipped']}
+    self.assertEqual(set(skipped), {'broken.jpg', 'scan.mha'})
+    self.assertEqual(skipped['scan.mha'], 'not_a_film')
+    # Pixels of 0.2 x 0.1 mm.
+    for row in cases['film']['detections']:
+      self.assertAlmostEqual(row['area_mm2'], row['area_px'] / 50)
+    self.assertEqual(cases['film']['pictures'], ['pictures/film.png'])
+    self.assertIn('broken.jpg: skipped', told)
+
   def test_its_own_masks_are_not_looked_at(self):
     self.save_voters()
     self.save_picture('film.png')
@@ -309,7 +333,8 @@ class PredictTest(parameterized.TestCase):
     _, found = self.predict(workdirs='a')
     self.assertEqual(found['case'], 'film.png')
     self.assertEqual(
-      [s['series'] for s in found['skipped']], ['pictures', 'masks']
+      [s['series'] for s in found['skipped']],
+      ['pictures', 'masks', 'coco.json', 'detections.json', 'lungs.csv'],
     )
 
   def test_models_that_do_not_fit_together(self):

@@ -24,7 +24,7 @@ What `train.predict` leaves of cases that nobody has labelled is the protocol's
 too; `model` is a `predict.Model`:
 
 * `VOTES`: whether several models may be asked, see `predictors.voting`.
-* `READS_PICTURES`: whether the model takes pictures beside scans.
+* `READS`: what the model takes, as `inputs.find` calls it.
 * `describe(output, volume, model)`: what `detections.json` says of one case,
   `frame` and `detections`, those at or above the threshold.
 * `draw(output, volume, model)`: yields (number of the slice, (h, w, 3) uint8)

@@ -38,7 +38,7 @@ from medzoo.train import predict
 
 BASELINE_THRESHOLDS = True
 VOTES = True
-READS_PICTURES = True
+READS = ('films',)
 
 _SIDE = 1024
 _CLASSES = {label: f'{side} lung' for side, label in lung_masks.SIDES.items()}

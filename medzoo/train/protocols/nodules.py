@@ -23,7 +23,7 @@ from medzoo.train import predict
 # They are compared by the curve alone.
 BASELINE_THRESHOLDS = False
 VOTES = False
-READS_PICTURES = False
+READS = ('scans',)
 
 Marks = dict[str, np.ndarray]
 Outputs = Mapping[str, mapping.Output]

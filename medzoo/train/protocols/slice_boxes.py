@@ -52,7 +52,7 @@ from medzoo.train.protocols import nodules
 
 BASELINE_THRESHOLDS = True
 VOTES = False
-READS_PICTURES = True
+READS = ('scans', 'pictures')
 
 _FIRST = 'first_'
 _MAX_POINTS = 500
