@@ -234,10 +234,10 @@ def fit(masks: types.Masks, shape: tuple[int, int]) -> types.Masks:
     masks of that size.
 
   Raises:
-    Refused: 'mask_size', the proportions differ by a pixel or more.
+    Refused: 'mask_size', the proportions differ by more than a pixel.
   """
   (h, w), (rows, columns) = masks.masks.shape[1:], shape
-  if abs(h * columns - w * rows) >= max(h, w, rows, columns):
+  if abs(h * columns - w * rows) > max(h, w, rows, columns):
     raise Refused(
       'mask_size',
       f'found a mask of {h} x {w} pixels, expected {rows} x {columns} as the'
