@@ -251,6 +251,26 @@ class RadiographsTest(parameterized.TestCase):
     ):
       radiographs.read(path)
 
+  def test_damaged_dicom_is_an_error_of_one_line_or_none(self):
+    header = film(WindowCenter=1500, WindowWidth=1000, PixelPaddingValue=3)
+    header.PatientOrientation = ['L', 'F']
+    header.VOILUTSequence = table(3, 100, [0, 4095, 2048])
+    dicom_maker.save(header, self.path)
+    whole = np.frombuffer(self.path.read_bytes(), np.uint8)
+    random = np.random.default_rng(4)
+    for _ in range(400):
+      broken = whole.copy()
+      at = random.integers(132, len(broken), 2)
+      broken[at] = random.integers(0, 256, 2)
+      self.path.write_bytes(broken.tobytes())
+      try:
+        read = radiographs.read(self.path)
+      except ValueError as error:
+        self.assertIn('film.dcm', str(error))
+        self.assertNotIn('\n', str(error))
+      else:
+        self.assertEqual(read.voxels.dtype, np.int16)
+
   def test_other_files_are_named(self):
     with self.assertRaisesRegex(
       ValueError, 'film.dcm: found no such file, exp'
