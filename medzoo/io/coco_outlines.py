@@ -117,25 +117,38 @@ def fill(outline: Outline, picture: Picture) -> np.ndarray:
     ValueError: its run lengths are not those of a mask of this shape.
   """
   segmentation, (h, w) = outline.segmentation, picture.shape
-  try:
-    if isinstance(segmentation, list):
-      coded = rle.merge(rle.frPyObjects(segmentation, h, w))
-    elif isinstance(segmentation['counts'], list):
-      coded = rle.frPyObjects(segmentation, h, w)
-    else:
-      coded = segmentation
-    found = rle.decode(coded).astype(bool)
-  # What pycocotools raises on broken run lengths is not laid down.
-  except Exception as error:
+  if isinstance(segmentation, list):
+    coded = rle.merge(rle.frPyObjects(segmentation, h, w))
+    return rle.decode(coded).astype(bool)
+  counts = segmentation['counts']
+  runs = _decompress(counts) if isinstance(counts, str) else counts
+  if segmentation['size'] != [h, w] or min(runs) < 0 or sum(runs) != h * w:
     raise ValueError(
-      f'{picture.place}: found run lengths that are broken, expected a mask:'
-      f' {error}'
-    ) from None
-  if found.shape != (h, w):
-    raise ValueError(
-      f'{picture.place}: found run lengths of {found.shape}, expected {h, w}'
+      f'{picture.place}: found run lengths of {sum(runs)} pixels and size'
+      f' {segmentation["size"]}, expected those of {h} x {w}'
     )
-  return found
+  return rle.decode(
+    rle.frPyObjects({'size': [h, w], 'counts': runs}, h, w)
+  ).astype(bool)
+
+
+def _decompress(text: str) -> list[int]:
+  """Undoes COCO's compression of run lengths.
+
+  Each is a number of 5 bits a character, the low ones first, and from the
+  fourth on the difference from the one before the last (maskApi.c,
+  rleFrString). pycocotools would take one that ends early for a whole one.
+  """
+  runs, value, shift = [], 0, 0
+  for code in text.encode():
+    code -= 48
+    value |= (code & 31) << shift
+    shift += 5
+    if not code & 32:
+      value -= (code & 16) << (shift - 4)
+      runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+      value = shift = 0
+  return runs
 
 
 def _entries(
@@ -184,8 +197,8 @@ def _check(place: str, segmentation: Any) -> None:
     if isinstance(counts, list):
       sound = sound and all(type(x) is int and x >= 0 for x in counts)
     else:
-      sound = sound and isinstance(counts, str) and counts.isascii()
-    if not sound:
+      sound = sound and isinstance(counts, str)
+    if not sound or not counts:
       raise ValueError(
         f'{place}: found run lengths without size and counts, expected both'
       )

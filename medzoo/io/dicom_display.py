@@ -53,34 +53,25 @@ def read(file: dicom_types.File) -> Display:
     what its header says; a number that is none is taken for missing.
 
   Raises:
-    dicom_types.Refused: 'broken_table', the table of its greys is broken.
+    dicom_types.Refused: 'broken_table', the table of its greys is broken;
+      'broken_header'.
   """
-  with (
-    dicom_headers.quiet(),
-    dicom_headers.open_dataset(file.path) as stream,
-  ):
-    header = pydicom.dcmread(
-      stream, stop_before_pixels=True, force=True, specific_tags=_TAGS.split()
-    )
-    spacing = _numbers(header, 'ImagerPixelSpacing')
-    centers = _numbers(header, 'WindowCenter')
-    widths = _numbers(header, 'WindowWidth')
-    orientation = header.get('PatientOrientation') or ()
-    table, first = _table(header, file)
-    return Display(
-      spacing=spacing if len(spacing) == 2 and min(spacing) > 0 else None,
-      orientation=(
-        (orientation,) if isinstance(orientation, str) else tuple(orientation)
-      ),
-      window=(
-        (centers[0], widths[0])
-        if centers and widths and widths[0] > 0
-        else None
-      ),
-      function=str(header.get('VOILUTFunction') or 'LINEAR').strip().upper(),
-      table=table,
-      first=first,
-    )
+  try:
+    with (
+      dicom_headers.quiet(),
+      dicom_headers.open_dataset(file.path) as stream,
+    ):
+      header = pydicom.dcmread(
+        stream, stop_before_pixels=True, force=True, specific_tags=_TAGS.split()
+      )
+      return _describe(header, file)
+  except (OSError, dicom_types.Refused):
+    raise
+  except Exception as error:  # a hostile file can break any parser anyhow
+    reason = ' '.join(str(error).split())
+    raise dicom_types.Refused(
+      'broken_header', f'{file.name}: found what cannot be parsed: {reason}'
+    ) from None
 
 
 def show(
@@ -105,6 +96,25 @@ def show(
     low, high = float(values.min()), float(values.max())
     greys = (values - low).astype(np.float32) / max(high - low, 1e-6)
   return 1 - greys if file.photometric == 'MONOCHROME1' else greys
+
+
+def _describe(header: pydicom.Dataset, file: dicom_types.File) -> Display:
+  spacing = _numbers(header, 'ImagerPixelSpacing')
+  centers = _numbers(header, 'WindowCenter')
+  widths = _numbers(header, 'WindowWidth')
+  windowed = centers and widths and widths[0] > 0
+  orientation = header.get('PatientOrientation') or ()
+  if isinstance(orientation, str):
+    orientation = (orientation,)
+  table, first = _table(header, file)
+  return Display(
+    spacing=spacing if len(spacing) == 2 and min(spacing) > 0 else None,
+    orientation=tuple(map(str, orientation)),
+    window=(centers[0], widths[0]) if windowed else None,
+    function=str(header.get('VOILUTFunction') or 'LINEAR').strip().upper(),
+    table=table,
+    first=first,
+  )
 
 
 def _through_window(

@@ -234,17 +234,18 @@ def fit(masks: types.Masks, shape: tuple[int, int]) -> types.Masks:
     masks of that size.
 
   Raises:
-    Refused: 'mask_size', the proportions differ by a pixel or more.
+    Refused: 'mask_size', the proportions differ by more than a pixel.
   """
   (h, w), (rows, columns) = masks.masks.shape[1:], shape
-  if abs(h * columns - w * rows) >= max(h, w, rows, columns):
+  if abs(h * columns - w * rows) > max(h, w, rows, columns):
     raise Refused(
       'mask_size',
       f'found a mask of {h} x {w} pixels, expected {rows} x {columns} as the'
       ' picture has, or its proportions',
     )
-  y = ((np.arange(rows) + 0.5) * h / rows).astype(int)
-  x = ((np.arange(columns) + 0.5) * w / columns).astype(int)
+  # Where the centres of the picture's pixels fall.
+  y = (2 * np.arange(rows) + 1) * h // (2 * rows)
+  x = (2 * np.arange(columns) + 1) * w // (2 * columns)
   return types.Masks(masks.masks[:, y[:, None], x], masks.labels)
 
 

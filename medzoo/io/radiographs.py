@@ -57,8 +57,9 @@ def read(path: str | os.PathLike[str]) -> types.Volume:
     ValueError: the file is missing, or a picture that `images.read` refuses.
     dicom_types.Refused: 'not_dicom'; 'not_a_film', the file has several
       frames or is a slice of a scan; 'orientation', the film is mirrored,
-      turned or from the side; 'broken_table'; and, as `dicom.read` has them,
-      'unsupported_transfer_syntax' and 'truncated_pixels'.
+      turned or from the side; 'broken_header', 'broken_table'; and, as
+      `dicom.read` has them, 'unsupported_transfer_syntax' and
+      'truncated_pixels'.
   """
   path = pathlib.Path(path)
   if not path.is_file():
