@@ -26,10 +26,12 @@ from scipy import ndimage
 
 from datasets import progress
 from datasets import splits
+from datasets.phantoms import chest_ct_uids as uids
 from datasets.phantoms import chest_xray_body as bodies
 from datasets.phantoms import chest_xray_devices as devices
 from datasets.phantoms import chest_xray_files as files
 from datasets.phantoms import chest_xray_film as films
+from datasets.phantoms import chest_xray_findings as findings
 from datasets.phantoms import chest_xray_views as views
 from datasets.phantoms import workers as processes
 
@@ -43,9 +45,9 @@ _LEAST_SHARE = 0.002
 
 def finding_of(seed: int, index: int) -> str:
   """Returns which finding a patient has; eight in a row share all of them."""
-  block, place = divmod(index, len(bodies.FINDINGS))
+  block, place = divmod(index, len(findings.KINDS))
   order = np.random.default_rng([seed, block, 3])
-  return str(order.permutation(bodies.FINDINGS)[place])
+  return str(order.permutation(findings.KINDS)[place])
 
 
 def make(
@@ -71,6 +73,7 @@ def make(
       patient,
       f'PHANTOM-{index + 1:04d}',
       pose,
+      uids.uid('chest_xray', seed, index, pose, size),
       size,
       np.random.default_rng([seed, index, 5, pose]),
     )
@@ -82,6 +85,7 @@ def _film(
   patient: bodies.Patient,
   name: str,
   pose: int,
+  series_uid: str,
   size: int,
   rng: np.random.Generator,
 ) -> files.Film:
@@ -93,7 +97,7 @@ def _film(
   picture = films.expose(thickness, view.spacing, rng)
   if rng.random() < 0.6:
     picture = devices.letter(picture, rng)
-  return files.Film(name, pose, view, picture, right, left)
+  return files.Film(name, pose, series_uid, view, picture, right, left)
 
 
 def _view(

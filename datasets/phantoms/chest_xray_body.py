@@ -9,7 +9,6 @@ import dataclasses
 import functools
 
 import numpy as np
-from scipy import ndimage
 
 from datasets.phantoms import chest_ct_anatomy as anatomy
 from datasets.phantoms import chest_ct_bones as bones
@@ -17,13 +16,9 @@ from datasets.phantoms import chest_ct_grid as grids
 from datasets.phantoms import chest_ct_tissues as tissues
 from datasets.phantoms import chest_ct_trees as trees
 from datasets.phantoms import chest_ct_tubes as tubes
+from datasets.phantoms import chest_xray_findings as findings
 from datasets.phantoms import chest_xray_limbs as limbs
 
-# What any eight patients in a row have, in an order of their own.
-FINDINGS = (
-  *('none', 'none', 'none', 'consolidation', 'diffuse'),
-  *('effusion', 'effusion', 'one_lung'),
-)
 # The kinds of substance that are told apart.
 WATER, RIGHT, LEFT, HIDING = range(4)
 _FLUID_HU = 15.0
@@ -36,7 +31,7 @@ class Patient:
 
   Attributes:
     body: the proportions.
-    finding: one of `FINDINGS`.
+    finding: one of `chest_xray_findings.KINDS`.
     sides: -1 the right, 1 the left lung: those that the finding is in.
     voxels: (d, h, w, 4) float32 in order z, y, x; `WATER`: attenuation, where
       water has 1; `RIGHT`, `LEFT`: the share of aerated lung; `HIDING`: of
@@ -58,7 +53,7 @@ def make(rng: np.random.Generator, finding: str, voxel: float) -> Patient:
 
   Args:
     rng: draws.
-    finding: one of `FINDINGS`.
+    finding: one of `chest_xray_findings.KINDS`.
     voxel: edge in the plane of films, mm.
 
   Returns:
@@ -121,9 +116,9 @@ def _render(
     anatomy.lung_level(body, places), _apex_level(body, places)
   )
   lungs = share(lung_level)
-  fluid = lattice.refine(_fluid(body, places, finding, sides, rng))
+  fluid = lattice.refine(findings.fluid(body, places, finding, sides, rng))
   hu = tissues.parenchyma(body, places, rng)
-  hu = lattice.refine(_dense(body, places, hu, finding, sides, rng))
+  hu = lattice.refine(findings.dense(body, places, hu, finding, sides, rng))
   image += lungs * (hu + fluid * (_FLUID_HU - hu) - image)
   arteries, veins = _vessels(body, rng)
   for tree in (*arteries, *veins):
@@ -223,62 +218,3 @@ def _gas_level(
     axes = rng.uniform(0.05, 0.14, 3) * body.width
     levels.append(anatomy.ellipsoid(places, np.array(center), axes))
   return functools.reduce(np.maximum, levels)
-
-
-def _fluid(
-  body: anatomy.Body,
-  places: np.ndarray,
-  finding: str,
-  sides: tuple[int, ...],
-  rng: np.random.Generator,
-) -> np.ndarray:
-  """Returns by which share fluid has taken the lung's place.
-
-  An effusion's surface rises towards the wall of the chest; in a chest with
-  one lung it fills a whole side.
-  """
-  share = np.zeros(places.shape[:-1], np.float32)
-  if finding not in ('effusion', 'one_lung'):
-    return share
-  x, _, z = np.moveaxis(places, -1, 0)
-  wall = np.maximum(anatomy.cavity_level(body, places), 0)
-  for side in sides:
-    if finding == 'one_lung':
-      share[side * x > 0] = 1
-      continue
-    dome = body.domes[(side + 1) // 2]
-    top = body.height * (dome + rng.uniform(-0.08, 0.22))
-    rise = body.height * rng.uniform(0.1, 0.25)
-    surface = top + rise * np.exp(-wall / (0.05 * body.width))
-    level = np.clip((surface - z) / 4 + 0.5, 0, 1)
-    share = np.where(side * x > 0, level, share)
-  return share
-
-
-def _dense(
-  body: anatomy.Body,
-  places: np.ndarray,
-  hu: np.ndarray,
-  finding: str,
-  sides: tuple[int, ...],
-  rng: np.random.Generator,
-) -> np.ndarray:
-  """Returns the lungs' HU with consolidations, or many hazy patches."""
-  if finding not in ('consolidation', 'diffuse'):
-    return hu
-  x, y, z = np.moveaxis(places, -1, 0)
-  noise = ndimage.gaussian_filter(rng.standard_normal(hu.shape, np.float32), 3)
-  noise /= noise.std()
-  share = np.zeros_like(hu)
-  for side in sides:
-    if finding == 'diffuse':
-      part = np.clip(0.8 * noise + rng.uniform(-0.6, 0.6), 0, 1)
-    else:
-      center = np.array([0.6 * side * body.width, 0, 0.5 * body.height])
-      center += rng.uniform(-0.3, 0.3, 3) * body.width
-      axes = rng.uniform(0.2, 0.5, 3) * body.width
-      part = anatomy.ellipsoid(places, center, axes) / 15 + 0.5 * noise
-      part = np.clip(part, 0, 1)
-    share = np.where(side * x > 0, part, share)
-  target = rng.uniform(-250, 20) if finding == 'consolidation' else -350.0
-  return hu + share * (target - hu)

@@ -28,6 +28,7 @@ class Film:
   Attributes:
     patient: such as 'PHANTOM-0001'.
     pose: its number among the patient's films, from 0.
+    series_uid: SeriesInstanceUID.
     view: source and detector.
     picture: (h, w) float32 in [0, 1], white where little passed.
     right, left: (h, w) bool, the fields of the patient's lungs.
@@ -35,6 +36,7 @@ class Film:
 
   patient: str
   pose: int
+  series_uid: str
   view: views.View
   picture: np.ndarray
   right: np.ndarray
@@ -60,7 +62,7 @@ def write(film: Film, root: pathlib.Path, number: int) -> tuple[str, str]:
   if number % _DICOM_EVERY == _DICOM_EVERY - 1:
     name = f'{stem}.dcm'
     inverted = number // _DICOM_EVERY % 2 == 1
-    _dicom(film, stem, inverted).save_as(
+    _dicom(film, inverted).save_as(
       root / 'images' / name, enforce_file_format=True
     )
   else:
@@ -90,20 +92,19 @@ def write_table(
       table.writerow((name, patient, splits[patient]))
 
 
-def _dicom(film: Film, stem: str, inverted: bool) -> pydicom.Dataset:
+def _dicom(film: Film, inverted: bool) -> pydicom.Dataset:
   """Returns a digital radiograph of 16 bits, for presentation."""
   kind = pydicom.uid.DigitalXRayImageStorageForPresentation
-  series_uid = uids.uid('chest_xray', stem)
   image = pydicom.Dataset()
   image.file_meta = pydicom.dataset.FileMetaDataset()
   image.file_meta.MediaStorageSOPClassUID = kind
   image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
   image.file_meta.ImplementationClassUID = uids.uid('medzoo', 'implementation')
   image.SOPClassUID = kind
-  image.SOPInstanceUID = uids.image(series_uid, 0)
+  image.SOPInstanceUID = uids.image(film.series_uid, 0)
   image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-  image.StudyInstanceUID = uids.uid(series_uid, 'study')
-  image.SeriesInstanceUID = series_uid
+  image.StudyInstanceUID = uids.uid(film.series_uid, 'study')
+  image.SeriesInstanceUID = film.series_uid
   image.Modality = 'DX'
   image.PatientName = image.PatientID = film.patient
   image.PatientBirthDate = image.PatientSex = ''

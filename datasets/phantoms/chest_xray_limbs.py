@@ -76,21 +76,20 @@ def bones(body: anatomy.Body, grain: float) -> records.Points:
   for side in (-1, 1):
     mirror = np.array([side, 1, 1])
     joint = _joint(body)
+    inner = [0.13 * w, -0.62 * d, 0.84 * h]
+    bend = [0.68 * w, -0.4 * d, 0.92 * h]
+    outer = [1.18 * w, 0.1 * d, 0.95 * h]
     collar = np.array(
       [
-        [[0.13 * w, -0.62 * d, 0.9 * h], [0.4 * w, -0.75 * d, 0.93 * h]]
-        + [[0.68 * w, -0.4 * d, 0.97 * h]],
-        [[0.68 * w, -0.4 * d, 0.97 * h], [0.95 * w, -0.05 * d, 1.01 * h]]
-        + [[1.18 * w, 0.1 * d, 0.98 * h]],
+        [inner, [0.4 * w, -0.75 * d, 0.87 * h], bend],
+        [bend, [0.95 * w, -0.05 * d, 0.97 * h], outer],
       ]
     )
-    clouds += _bone(collar * mirror, 0.05 * w, grain)
+    clouds += _bone(collar * mirror, 0.055 * w, grain)
     _, elbow, _ = _arm(body)[1]
     shaft = np.array([[joint, (joint + elbow) / 2, elbow]])
     clouds += _bone(shaft * mirror, 0.08 * w, grain)
-    head = joint * [0.93, 1, 1]
-    ball = np.array([[head, head, head + [0.06 * w, 0, -0.03 * h]]])
-    clouds += _bone(ball * mirror, 0.17 * w, grain)
+    clouds.append(_head(joint * [0.95, 1, 1] * mirror, 0.16 * w, grain))
   return tubes.join(*clouds)
 
 
@@ -103,6 +102,18 @@ def _bone(
   center, step = center.reshape(-1, 3), slope.reshape(-1, 3) / slope.shape[1]
   size = np.full(len(center), radius)
   return [
-    tubes.tube(center, step, size, 900.0, inner=0.72 * size, grain=grain),
-    tubes.tube(center, step, 0.72 * size, 150.0, grain=grain),
+    tubes.tube(center, step, size, 1100.0, inner=0.6 * size, grain=grain),
+    tubes.tube(center, step, 0.6 * size, 200.0, grain=grain),
   ]
+
+
+def _head(center: np.ndarray, radius: float, grain: float) -> records.Points:
+  """Returns the ball on top of an upper arm."""
+  rays = tubes.fill(np.full(3, radius), grain, np.random.default_rng(0))
+  rays = rays[np.linalg.norm(rays, axis=1) < radius]
+  count = len(rays)
+  return records.Points(
+    (rays + center).astype(np.float32),
+    np.full(count, grain**3, np.float32),
+    np.full(count, 300.0, np.float32),
+  )

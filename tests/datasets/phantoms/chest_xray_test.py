@@ -14,6 +14,7 @@ from PIL import Image
 from datasets.phantoms import chest_xray
 from datasets.phantoms import chest_xray_body as bodies
 from datasets.phantoms import chest_xray_film as films
+from datasets.phantoms import chest_xray_findings as findings
 from datasets.phantoms import chest_xray_views as views
 
 _SPACING = (2.0, 4.0, 2.0)
@@ -139,7 +140,7 @@ class MakeTest(absltest.TestCase):
   def test_findings_of_eight(self):
     for first in (0, 8, 16):
       found = [chest_xray.finding_of(3, first + i) for i in range(8)]
-      self.assertCountEqual(found, bodies.FINDINGS)
+      self.assertCountEqual(found, findings.KINDS)
 
   def test_masks_are_in_the_film_and_apart(self):
     for film in (film for some in self.films for film in some):
