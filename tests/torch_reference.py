@@ -5,7 +5,9 @@ name, so that no weights need to be stored and torch is only needed to make
 them (`python -m tests.make_golden`).
 """
 
+import inspect
 import math
+import sys
 import types
 import unittest
 import zlib
@@ -37,6 +39,31 @@ def load() -> tuple[types.ModuleType, types.ModuleType]:
     for name in _OPERATORS.split():
       library.define(f'{name}() -> ()')
     import torchvision
+  return torch, torchvision
+
+
+def detection() -> tuple[types.ModuleType, types.ModuleType]:
+  """Does as `load`, with plain definitions of operators that are absent.
+
+  Of the operators in C++ detection needs RoIAlign, which torchvision has in
+  Python too, and non-maximum suppression.
+  """
+  torch, torchvision = load()
+  if not torchvision.extension._has_ops():
+    align = sys.modules['torchvision.ops.roi_align']
+    # Without the compiler that is wrapped round it.
+    align._roi_align = inspect.unwrap(align._roi_align)
+    boxes = torchvision.ops.boxes
+
+    def nms(corners, scores, iou_threshold):
+      overlaps = boxes.box_iou(corners, corners) > iou_threshold
+      kept = []
+      for i in scores.argsort(descending=True, stable=True):
+        if not overlaps[i, kept].any():
+          kept.append(int(i))
+      return torch.tensor(kept, dtype=torch.int64)
+
+    boxes.nms = torchvision.ops.nms = nms
   return torch, torchvision
 
 

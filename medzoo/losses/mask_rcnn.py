@@ -2,7 +2,7 @@
 
 He et al. 2017 (arXiv 1703.06870), section 3, on Faster R-CNN (Ren et al. 2015,
 arXiv 1506.01497), equation 1, normalised as torchvision does. What is not
-valid weighs nothing, whatever it holds.
+valid weighs nothing, whatever its targets hold.
 """
 
 import jax.numpy as jnp
@@ -94,8 +94,8 @@ def mask_head(
   valid = valid & (labels > 0)
   labels = jnp.where(valid, labels, 0)[..., None, None, None]
   own = jnp.take_along_axis(logits, labels, -1)[..., 0].astype(jnp.float32)
-  # Inside as well as outside: the gradient of an unchosen NaN is NaN too.
-  own = jnp.where(valid[..., None, None], own, 0)
+  # The gradient of an unchosen NaN would be NaN too.
+  targets = jnp.where(valid[..., None, None], targets, 0)
   entropy = optax.sigmoid_binary_cross_entropy(own, targets)
   return {'mask': _mean(entropy.mean((-2, -1)), valid)}
 

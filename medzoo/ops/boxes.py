@@ -28,9 +28,13 @@ def intersection(
   """Returns the area or volume that every pair shares."""
   xp = _namespace(a, b)
   rank = a.shape[-1] // 2
-  low = xp.maximum(a[:, None, :rank], b[None, :, :rank])
-  high = xp.minimum(a[:, None, rank:], b[None, :, rank:])
-  return size(xp.concatenate([low, high], -1))
+  shared = 1
+  # Axis by axis, as no array is then larger than the result.
+  for i in range(rank):
+    low = xp.maximum(a[:, None, i], b[None, :, i])
+    high = xp.minimum(a[:, None, rank + i], b[None, :, rank + i])
+    shared = shared * xp.maximum(high - low, 0)
+  return shared
 
 
 def iou(

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Shaped
 
 from medzoo.ops import roi_align
 
 
 def crop(
-  masks: Float[Array, 'k h w'] | Bool[Array, 'k h w'] | Int[Array, 'k h w'],
+  masks: Shaped[Array, 'k h w'],
   boxes: Float[Array, 'k 4'],
   size: int,
   *,
@@ -21,7 +21,7 @@ def crop(
   a bin as pixels.
 
   Args:
-    masks: in [0, 1], one for each box.
+    masks: in [0, 1] or bool, one for each box.
     boxes: corners in pixels, inside the image.
     size: of the result.
     aligned: as in `roi_align`; not to be so shifts the result by half a pixel.
@@ -75,11 +75,11 @@ def paste(
 
 
 def boxes_of(
-  masks: Bool[np.ndarray | Array, 'n h w'] | Int[np.ndarray | Array, 'n h w'],
+  masks: Shaped[np.ndarray | Array, 'n h w'],
 ) -> Float[np.ndarray | Array, 'n 4']:
   """Returns the corners (y0, x0, y1, x1) of masks, 0 of empty ones.
 
-  On numpy and jnp alike.
+  On numpy and jnp alike; a mask is where it is not 0.
   """
   xp = jnp if isinstance(masks, jax.Array) else np
   corners = []

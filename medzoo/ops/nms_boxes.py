@@ -30,13 +30,14 @@ def nms(
     Indices of the kept boxes by falling score, 0 where fewer remain, and
     whether each is one.
   """
-  return batched(boxes, scores, jnp.zeros_like(valid), iou, max_keep, valid)
+  groups = jnp.zeros(len(scores), jnp.int32)
+  return batched(boxes, scores, groups, iou, max_keep, valid)
 
 
 def batched(
   boxes: Float[Array, 'n r2'],
   scores: Float[Array, ' n'],
-  groups: Int[Array, ' n'] | Bool[Array, ' n'],
+  groups: Int[Array, ' n'],
   iou: float,
   max_keep: int,
   valid: Bool[Array, ' n'],

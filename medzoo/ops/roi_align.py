@@ -14,6 +14,10 @@ from jaxtyping import Array, Float
 
 from medzoo.ops import boxes as box_ops
 
+# Boxes worked on together: what lies between the two products is as wide as
+# the map, which for a thousand boxes would be gigabytes.
+_AT_ONCE = 64
+
 
 def roi_align(
   features: Float[Array, 'h w c'],
@@ -150,5 +154,9 @@ def _apply(
   features: Float[Array, 'h w c'],
 ) -> Float[Array, 'k s s c']:
   """Multiplies by the weights along y, then along x."""
-  lines = jnp.einsum('ksh,hwc->kswc', rows, features)
-  return jnp.einsum('ktw,kswc->kstc', columns, lines)
+
+  def one(weights: tuple[Array, Array]) -> Array:
+    lines = jnp.einsum('sh,hwc->swc', weights[0], features)
+    return jnp.einsum('tw,swc->stc', weights[1], lines)
+
+  return jax.lax.map(one, (rows, columns), batch_size=_AT_ONCE)
