@@ -239,10 +239,7 @@ def _present_name(name: str) -> str:
   return name
 
 
-def _channels_last(
-  weight: np.ndarray,
-  side: int = 7,
-) -> np.ndarray:
+def _channels_last(weight: np.ndarray, side: int = 7) -> np.ndarray:
   """Reorders the inputs of a dense layer, a region's features."""
   if weight.shape[1] % side**2:
     return weight
