@@ -121,8 +121,9 @@ def bins(
   else:
     most = count = sampling_ratio
   sample = jnp.arange(most)
-  share = jnp.arange(output_size)[:, None] + (sample + 0.5) / count
-  places = low[:, None, None] + share * step
+  # In torchvision's order, so that places round as they do there.
+  places = low[:, None, None] + jnp.arange(output_size)[:, None] * step
+  places += (sample + 0.5) * (step / count)
   counts = (places >= -1) & (places <= size) & (sample < count)
   weights = interpolation(places, size) * counts[..., None]
   return weights.sum(-2) / count
