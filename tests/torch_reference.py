@@ -150,7 +150,7 @@ def resnet(depth: int, classes: int = 1000):
 
 def mask_rcnn(classes: int = 3):
   """Builds torchvision's Mask R-CNN with a ResNet-50 and a pyramid."""
-  _, torchvision = load()
+  _, torchvision = detection()
   return torchvision.models.detection.maskrcnn_resnet50_fpn(
     weights=None, weights_backbone=None, num_classes=classes
   ).eval()
