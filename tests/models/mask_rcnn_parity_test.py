@@ -94,8 +94,8 @@ class ParityTest(parameterized.TestCase):
     """Returns torch's batch of two images, and ours, which is to be equal."""
     images = [_image(1, 100, 140), _image(2, 128, 90)]
     listed, _ = self.net.transform(_to_torch(images))
-    sizes = np.array(listed.image_sizes, np.int32)
-    return listed, _from_torch(listed.tensors), sizes
+    sizes = jnp.array(listed.image_sizes)
+    return listed, jnp.array(_from_torch(listed.tensors)), sizes
 
   def _features(self):
     listed, batch, sizes = self._batch()
