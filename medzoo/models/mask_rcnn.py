@@ -75,8 +75,8 @@ class MaskRCNN(nn.Module):
   encoder: nn.Module = resnet.ResNet(norm='frozen')
   fpn_channels: int = 256
   rpn_channels: int = 256
-  anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
-  anchor_ratios: tuple[float, ...] = (0.5, 1, 2)
+  anchor_sizes: tuple[float | int, ...] = (32, 64, 128, 256, 512)
+  anchor_ratios: tuple[float | int, ...] = (0.5, 1, 2)
   box_units: int = 1024
   mask_channels: tuple[int, ...] = (256, 256, 256, 256)
   num_classes: int = 91
@@ -239,10 +239,7 @@ def _present_name(name: str) -> str:
   return name
 
 
-def _channels_last(
-  weight: np.ndarray,
-  side: int = 7,
-) -> np.ndarray:
+def _channels_last(weight: np.ndarray, side: int = 7) -> np.ndarray:
   """Reorders the inputs of a dense layer, a region's features."""
   if weight.shape[1] % side**2:
     return weight

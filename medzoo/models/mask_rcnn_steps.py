@@ -107,17 +107,23 @@ def pool(
   levels = list(features.values())[:-1]
   strides = [2 ** round(math.log2(image_shape[0] / x.shape[1])) for x in levels]
 
+  num_images, k, _ = boxes.shape
+  chunk = min(k, _CHUNK)
+  # Whole chunks, as what were left over would be compiled once more.
+  boxes = jnp.pad(boxes, ((0, 0), (0, -k % chunk), (0, 0)))
+  chunks = boxes.reshape(num_images, -1, chunk, 4)
+
   def of_image(args: tuple[list[Array], Array]) -> Array:
-    levels, boxes = args
+    levels, chunks = args
     return jax.lax.map(
-      lambda box: roi_align.multilevel(
-        levels, strides, box[None], side, _SAMPLING, aligned=False
-      )[0],
-      boxes,
-      batch_size=_CHUNK,
+      lambda boxes: roi_align.multilevel(
+        levels, strides, boxes, side, _SAMPLING, aligned=False
+      ),
+      chunks,
     )
 
-  rois = jax.lax.map(of_image, (levels, boxes))
+  rois = jax.lax.map(of_image, (levels, chunks))
+  rois = rois.reshape(num_images, -1, *rois.shape[3:])[:, :k]
   return rois.reshape(-1, *rois.shape[2:])
 
 

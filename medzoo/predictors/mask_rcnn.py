@@ -13,9 +13,10 @@ does.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,15 +101,24 @@ def load_torch(
   return model, variables
 
 
-def _fresh(model: mask_rcnn.MaskRCNN, are_read: bool) -> dict[str, Any]:
-  """Returns initial variables, or only their shapes, which is much faster."""
-  image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+def _complete(
+  variables: dict[str, Any], init: Callable[[jax.Array], dict[str, Any]]
+) -> dict[str, Any]:
+  """Initialises the leaves that are only shapes yet, and only those."""
+  flat = flax.traverse_util.flatten_dict(variables)
+  missing = [
+    path
+    for path, leaf in flat.items()
+    if isinstance(leaf, jax.ShapeDtypeStruct)
+  ]
 
-  def init(key: jax.Array) -> dict[str, Any]:
-    return model.lazy_init(key, image, train=False)
+  def draw(key: jax.Array) -> dict[tuple[str, ...], jax.Array]:
+    fresh = flax.traverse_util.flatten_dict(init(key))
+    return {path: fresh[path] for path in missing}
 
-  key = jax.random.key(0)
-  return jax.jit(init)(key) if are_read else jax.eval_shape(init, key)
+  return flax.traverse_util.unflatten_dict(
+    flat | jax.jit(draw)(jax.random.key(0))
+  )
 
 
 def detect(
