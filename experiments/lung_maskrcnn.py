@@ -109,6 +109,9 @@ def _rcnn(trainable: tuple[str, ...], start: dict) -> dict:
       box_units=128,
       mask_channels=(48, 48),
       num_classes=3,
+      norm='group',
+      groups=8,
+      aligned=True,
     ),
     data=_films(),
     optimizer=dict(

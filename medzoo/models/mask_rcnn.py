@@ -68,6 +68,8 @@ class MaskRCNN(nn.Module):
     groups: of group normalisation; they divide the channels.
     box_size: side of a region's features for the box head.
     mask_size: the same for the mask head, whose masks have twice that side.
+    aligned: whether boxes lie on features and masks where they lie in the
+      image. Torchvision's weights are used to half a pixel's shift.
     dtype: the type computed in after the encoder; parameters and outputs are
       float32.
   """
@@ -84,6 +86,7 @@ class MaskRCNN(nn.Module):
   groups: int = 32
   box_size: int = 7
   mask_size: int = 14
+  aligned: bool = False
   dtype: Any = jnp.float32
 
   def setup(self):

@@ -238,7 +238,9 @@ def _drawn(
 ) -> dict[str, Array]:
   """Returns what the mask head draws in regions, and what it should."""
   logits = steps.draw(model, variables, features, regions['boxes'], shape)
-  crop = functools.partial(targets.for_masks, side=logits.shape[2])
+  crop = functools.partial(
+    targets.for_masks, side=logits.shape[2], aligned=model.aligned
+  )
   return {
     'logits': logits,
     'labels': regions['labels'],

@@ -95,6 +95,8 @@ def pool(
   boxes: Float[Array, 'b k 4'],
   image_shape: tuple[int, int],
   side: int,
+  *,
+  aligned: bool,
 ) -> Float[Array, 'b_k {side} {side} c']:
   """Returns the features of regions, one image's after the other's.
 
@@ -103,6 +105,7 @@ def pool(
     boxes: corners.
     image_shape: of the tensor, pixels.
     side: of the result.
+    aligned: see `ops.roi_align`.
   """
   levels = list(features.values())[:-1]
   strides = [2 ** round(math.log2(image_shape[0] / x.shape[1])) for x in levels]
@@ -113,16 +116,15 @@ def pool(
   boxes = jnp.pad(boxes, ((0, 0), (0, -k % chunk), (0, 0)))
   chunks = boxes.reshape(num_images, -1, chunk, 4)
 
-  def of_image(args: tuple[list[Array], Array]) -> Array:
-    levels, chunks = args
-    return jax.lax.map(
+  # Images side by side, so that each stays on its device.
+  rois = jax.vmap(
+    lambda levels, chunks: jax.lax.map(
       lambda boxes: roi_align.multilevel(
-        levels, strides, boxes, side, _SAMPLING, aligned=False
+        levels, strides, boxes, side, _SAMPLING, aligned=aligned
       ),
       chunks,
     )
-
-  rois = jax.lax.map(of_image, (levels, chunks))
+  )(levels, chunks)
   rois = rois.reshape(num_images, -1, *rois.shape[3:])[:, :k]
   return rois.reshape(-1, *rois.shape[2:])
 
@@ -143,7 +145,9 @@ def judge(
     boxes: the proposals.
     image_shape: of the tensor, pixels.
   """
-  rois = pool(features, boxes, image_shape, model.box_size)
+  rois = pool(
+    features, boxes, image_shape, model.box_size, aligned=model.aligned
+  )
   logits, deltas = run_head(model, variables, 'box_head', rois)
   lead = boxes.shape[:2]
   return (
@@ -227,7 +231,9 @@ def draw(
     boxes: corners.
     image_shape: of the tensor, pixels.
   """
-  rois = pool(features, boxes, image_shape, model.mask_size)
+  rois = pool(
+    features, boxes, image_shape, model.mask_size, aligned=model.aligned
+  )
   logits = run_head(model, variables, 'mask_head', rois)
   return logits.reshape(*boxes.shape[:2], *logits.shape[1:])
 

@@ -123,6 +123,8 @@ def for_masks(
   boxes: Float[Array, 'k 4'],
   matches: Int[Array, ' k'],
   side: int,
+  *,
+  aligned: bool,
 ) -> Float[Array, 'k {side} {side}']:
   """Returns what the mask head is to draw in each region.
 
@@ -131,10 +133,12 @@ def for_masks(
     boxes: the regions.
     matches: which mask each is to draw.
     side: of the result.
+    aligned: see `ops.masks.crop`.
   """
 
   def crop(args: tuple[Array, Array]) -> Array:
     box, match = args
-    return mask_ops.crop(masks[match][None], box[None], side)[0]
+    one = masks[match][None]
+    return mask_ops.crop(one, box[None], side, aligned=aligned)[0]
 
   return jax.lax.map(crop, (boxes, matches), batch_size=_CHUNK)

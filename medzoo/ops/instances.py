@@ -30,7 +30,11 @@ def surest(
 
 
 def paste_surest(
-  found: dict[str, Array], num_classes: int, shape: tuple[int, int]
+  found: dict[str, Array],
+  num_classes: int,
+  shape: tuple[int, int],
+  *,
+  aligned: bool,
 ) -> dict[str, Array]:
   """Pastes the surest instance of every class of one image.
 
@@ -39,6 +43,7 @@ def paste_surest(
       (k,) and `masks` (k, m, m), probabilities within the boxes.
     num_classes: with the background, so c is one less.
     shape: (h, w) of the image, pixels.
+    aligned: see `ops.masks.paste`.
 
   Returns:
     `maps` (c, h, w), the probabilities in place, 0 of a class that was not
@@ -48,7 +53,7 @@ def paste_surest(
     found['scores'], found['labels'], found['valid'], num_classes
   )
   boxes = jnp.where(there[:, None], found['boxes'][index], 0)
-  maps = mask_ops.paste(found['masks'][index], boxes, shape)
+  maps = mask_ops.paste(found['masks'][index], boxes, shape, aligned=aligned)
   return {
     'maps': jnp.where(there[:, None, None], maps, 0),
     'boxes': boxes,

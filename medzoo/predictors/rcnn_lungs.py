@@ -76,19 +76,15 @@ class RcnnLungs:
       )
     )
     maps = picture.restore(found['maps'])
-    corners = picture.to_picture(found['boxes'])
-    lungs = []
-    for i in np.argsort(-found['scores'], kind='stable'):
-      mask, _ = lung_shapes.clean(maps[i])
-      if found['scores'][i] > 0 and mask.any():
-        lungs.append((mask, corners[i], found['scores'][i], i + 1))
-    masks, corners, scores, labels = zip(*lungs) if lungs else [()] * 4
+    masks = np.array([lung_shapes.clean(x)[0] for x in maps])
+    there = np.flatnonzero(masks.any((1, 2)) & (found['scores'] > 0))
+    order = there[np.argsort(-found['scores'][there], kind='stable')]
     return {
       'lungs': types.MaskDetections(
-        masks=np.array(masks, bool).reshape(-1, *picture.size),
-        corners=np.array(corners, float).reshape(-1, 4),
-        scores=np.array(scores, float),
-        labels=np.array(labels, np.int32),
+        masks=masks[order],
+        corners=picture.to_picture(found['boxes'][order].astype(float)),
+        scores=found['scores'][order].astype(float),
+        labels=(order + 1).astype(np.int32),
       )
     }
 
@@ -105,7 +101,9 @@ def _find(
   images = pixels[..., None].astype(jnp.float32) / 255
   found = mask_rcnn_forward.infer(model, variables, images, sizes, inference)
   found = jax.tree.map(lambda x: x[0], found)
-  return instances.paste_surest(found, model.num_classes, pixels.shape[1:])
+  return instances.paste_surest(
+    found, model.num_classes, pixels.shape[1:], aligned=model.aligned
+  )
 
 
 Predictor = RcnnLungs

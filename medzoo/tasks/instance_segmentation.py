@@ -93,7 +93,10 @@ class InstanceSegmentation:
     )
     return jax.vmap(
       lambda one: instances.paste_surest(
-        one, self.model.num_classes, batch['image'].shape[1:3]
+        one,
+        self.model.num_classes,
+        batch['image'].shape[1:3],
+        aligned=self.model.aligned,
       )
     )(found)
 
