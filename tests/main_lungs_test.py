@@ -45,7 +45,7 @@ class LungsTest(program.SmokeCase):
     )
     self.assertEqual(
       [stage['name'] for stage in self.results['stages']],
-      ['unet', 'heads', 'all'],
+      ['unet', 'all'],
     )
     self.assert_has_a_report()
 
