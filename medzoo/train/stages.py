@@ -102,7 +102,7 @@ def fit(run: Run, name: str) -> dict[str, Any]:
     feed = feeds.make(run, name)
     run.writer.log(
       f'{run.name}{name}: {len(feed.training)} training examples '
-      f'({int(feed.training.positive.sum())} with a lesion), '
+      f'({int(feed.training.positive.sum())} positive), '
       f'{len(feed.validation)} for validation'
     )
     seed = run.config['seed']
