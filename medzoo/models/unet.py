@@ -15,6 +15,7 @@ the heart, so every class has a sigmoid of its own.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -37,6 +38,8 @@ class UNet(nn.Module):
     norm: 'batch', 'frozen' or 'group', see `blocks.ConvNorm2D`.
     groups: of group normalisation; they divide every width.
     momentum: of batch normalisation's running averages.
+    shrink: how many times smaller than the image the first level is, along
+      either side; the maps are brought back to the image's size linearly.
   """
 
   widths: tuple[int, ...] = (16, 32, 64, 96, 128)
@@ -44,6 +47,7 @@ class UNet(nn.Module):
   norm: str = 'batch'
   groups: int = 8
   momentum: float = 0.9
+  shrink: int = 1
 
   @nn.compact
   def __call__(
@@ -52,7 +56,8 @@ class UNet(nn.Module):
     """Runs the network.
 
     Args:
-      x: images in [0, 1], of sides that 2 to the number of halvings divides.
+      x: images in [0, 1], of sides that `shrink` times 2 to the number of
+        halvings divides.
       train: whether batch normalisation uses the batch's own statistics.
 
     Returns:
@@ -61,12 +66,16 @@ class UNet(nn.Module):
     Raises:
       ValueError: the levels do not divide the image's sides.
     """
-    stride = 2 ** (len(self.widths) - 1)
+    stride = self.shrink * 2 ** (len(self.widths) - 1)
     if x.shape[1] % stride or x.shape[2] % stride:
       raise ValueError(
         f'image: found {x.shape[1]} x {x.shape[2]} pixels, expected sides that'
         f' {stride} divides'
       )
+    shape = x.shape[1:3]
+    if self.shrink > 1:
+      # Pixels become channels, so that none is lost.
+      x = _fold(x, self.shrink)
     skips = []
     for level, width in enumerate(self.widths):
       if level:
@@ -80,6 +89,9 @@ class UNet(nn.Module):
       x = jnp.concatenate([skips[level], x], -1)
       x = self._pair(x, width, f'merge{level}', train)
     logits = nn.Conv(self.num_classes, (1, 1), name='logits')(x)
+    if self.shrink > 1:
+      sizes = (len(x), *shape, self.num_classes)
+      logits = jax.image.resize(logits, sizes, 'linear')
     return {'logits': logits.astype(jnp.float32)}
 
   def _pair(self, x: Array, width: int, name: str, train: bool) -> Array:
@@ -99,6 +111,13 @@ class UNet(nn.Module):
       name=name,
     )
     return nn.relu(layer(x, train=train))
+
+
+def _fold(x: Float[Array, 'b h w c'], side: int) -> Float[Array, 'b h2 w2 d']:
+  """Turns each square of pixels into one with all their channels."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // side, side, w // side, side, c)
+  return x.swapaxes(2, 3).reshape(b, h // side, w // side, side * side * c)
 
 
 Model = UNet

@@ -73,6 +73,24 @@ class UNetTest(parameterized.TestCase):
     reach[10:23, 10:23] = 0
     self.assertGreater(reach.max(), 0)
 
+  def test_a_shrunk_one_sees_every_pixel_and_has_maps_of_the_images_size(self):
+    model = unet.UNet((4, 8), norm='group', groups=4, shrink=2)
+    x = jax.random.uniform(jax.random.key(0), (1, 8, 12, 1))
+
+    @jax.jit
+    def run(key):
+      variables = model.init(key, x, train=False)
+
+      def total(x):
+        logits = model.apply(variables, x, train=False)['logits']
+        return (logits**2).sum(), logits
+
+      return jax.value_and_grad(total, has_aux=True)(x)
+
+    (_, logits), gradient = run(jax.random.key(1, impl='rbg'))
+    self.assertEqual(logits.shape, (1, 8, 12, 2))
+    self.assertTrue((np.asarray(gradient) != 0).all())
+
   def test_sides_must_halve(self):
     with self.assertRaisesRegex(
       ValueError, 'found 32 x 36 pixels, expected sides that 8 divides'

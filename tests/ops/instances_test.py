@@ -1,5 +1,6 @@
 """Tests of the choice of one instance a class."""
 
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
@@ -9,9 +10,9 @@ from medzoo.ops import instances
 class InstancesTest(absltest.TestCase):
   def test_surest_worked_by_hand(self):
     index, there = instances.surest(
-      np.array([0.5, 0.9, 0.9, 0.3, 0.8], np.float32),
-      np.array([2, 1, 1, 2, 3], np.int32),
-      np.array([True, True, True, True, False]),
+      jnp.array([0.5, 0.9, 0.9, 0.3, 0.8], np.float32),
+      jnp.array([2, 1, 1, 2, 3], np.int32),
+      jnp.array([True, True, True, True, False]),
       4,
     )
     # Of equals the first; of class 3 there is none that is valid.
@@ -20,11 +21,11 @@ class InstancesTest(absltest.TestCase):
 
   def test_pastes_where_the_box_is_and_nothing_of_an_absent_class(self):
     found = {
-      'boxes': np.array([[2, 3, 6, 9], [0, 0, 8, 12]], np.float32),
-      'scores': np.array([0.7, 0.9], np.float32),
-      'labels': np.array([2, 2], np.int32),
-      'valid': np.array([True, False]),
-      'masks': np.ones((2, 4, 4), np.float32),
+      'boxes': jnp.array([[2, 3, 6, 9], [0, 0, 8, 12]], jnp.float32),
+      'scores': jnp.array([0.7, 0.9], jnp.float32),
+      'labels': jnp.array([2, 2], jnp.int32),
+      'valid': jnp.array([True, False]),
+      'masks': jnp.ones((2, 4, 4), jnp.float32),
     }
     pasted = instances.paste_surest(found, 3, (8, 12), aligned=True)
     truth = np.zeros((8, 12), bool)
