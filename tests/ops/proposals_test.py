@@ -94,9 +94,10 @@ class ProposalsTest(parameterized.TestCase):
     logits, deltas = _outputs(0)
     settings = proposals.Settings(pre_nms=60, post_nms=20, iou=0.5)
     shapes = jnp.array([_SHAPE, (20, 30)])
-    boxes, _, valid = jax.vmap(
-      lambda shape: proposals.select(logits, deltas, _ANCHORS, shape, settings)
-    )(shapes)
+    select = functools.partial(proposals.select, settings=settings)
+    boxes, _, valid = jax.jit(jax.vmap(select, (None, None, None, 0)))(
+      logits, deltas, _ANCHORS, shapes
+    )
     expected, _, _ = _select(logits, deltas, settings)
     np.testing.assert_allclose(boxes[0], expected, rtol=1e-5)
     self.assertTrue(valid[1].any())
