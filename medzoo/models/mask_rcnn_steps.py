@@ -26,8 +26,6 @@ from medzoo.ops import roi_align
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 # Points along each axis of a bin of RoIAlign.
 _SAMPLING = 2
-# Regions that are pooled at a time, which bounds the memory.
-_CHUNK = 64
 
 Variables = dict[str, Any]
 Features = dict[str, Float[Array, 'b _ _ _']]
@@ -110,22 +108,12 @@ def pool(
   levels = list(features.values())[:-1]
   strides = [2 ** round(math.log2(image_shape[0] / x.shape[1])) for x in levels]
 
-  num_images, k, _ = boxes.shape
-  chunk = min(k, _CHUNK)
-  # Whole chunks, as what were left over would be compiled once more.
-  boxes = jnp.pad(boxes, ((0, 0), (0, -k % chunk), (0, 0)))
-  chunks = boxes.reshape(num_images, -1, chunk, 4)
-
-  # Images side by side, so that each stays on its device.
-  rois = jax.vmap(
-    lambda levels, chunks: jax.lax.map(
-      lambda boxes: roi_align.multilevel(
-        levels, strides, boxes, side, _SAMPLING, aligned=aligned
-      ),
-      chunks,
+  def of_image(levels: list[Array], boxes: Array) -> Array:
+    return roi_align.multilevel(
+      levels, strides, boxes, side, _SAMPLING, aligned=aligned
     )
-  )(levels, chunks)
-  rois = rois.reshape(num_images, -1, *rois.shape[3:])[:, :k]
+
+  rois = jax.vmap(of_image)(levels, boxes)
   return rois.reshape(-1, *rois.shape[2:])
 
 

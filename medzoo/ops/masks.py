@@ -29,9 +29,7 @@ def crop(
   Returns:
     Means in [0, 1].
   """
-  rows, columns = roi_align.matrices(
-    boxes, masks.shape[1:], 1, size, None, aligned
-  )
+  rows, columns = roi_align.matrices(boxes, masks.shape[1:], size, aligned)
   lines = jnp.einsum('ksh,khw->ksw', rows, masks.astype(jnp.float32))
   return jnp.einsum('ktw,ksw->kst', columns, lines)
 

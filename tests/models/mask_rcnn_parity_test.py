@@ -214,8 +214,9 @@ class ParityTest(parameterized.TestCase):
     self.assertSameElements(ours, theirs)
     for name, value in ours.items():
       with self.subTest(name):
-        self.assertGreater(theirs[name], 1e-3)
-        self.assertLess(abs(value - theirs[name]), 1e-4 * max(1, theirs[name]))
+        # Of the samples that hold everything few have a box to learn.
+        self.assertGreater(theirs[name], 1e-4)
+        self.assertLess(abs(value - theirs[name]), 1e-4 * theirs[name])
 
   def _losses(self, listed, boxes, labels, masks, settings):
     """Returns torchvision's losses, by our names."""

@@ -95,7 +95,6 @@ class RoiAlignTest(parameterized.TestCase):
     np.testing.assert_array_equal(grads[1], 0)
 
   def test_many_boxes_are_as_many_single_ones(self):
-    # More than are worked on at once.
     rng = np.random.default_rng(0)
     map_ = rng.normal(size=(8, 8, 1)).astype(np.float32)
     low = rng.uniform(0, 20, (150, 2))
