@@ -13,10 +13,9 @@ does.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,26 +98,6 @@ def load_torch(
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
   return model, variables
-
-
-def _complete(
-  variables: dict[str, Any], init: Callable[[jax.Array], dict[str, Any]]
-) -> dict[str, Any]:
-  """Initialises the leaves that are only shapes yet, and only those."""
-  flat = flax.traverse_util.flatten_dict(variables)
-  missing = [
-    path
-    for path, leaf in flat.items()
-    if isinstance(leaf, jax.ShapeDtypeStruct)
-  ]
-
-  def draw(key: jax.Array) -> dict[tuple[str, ...], jax.Array]:
-    fresh = flax.traverse_util.flatten_dict(init(key))
-    return {path: fresh[path] for path in missing}
-
-  return flax.traverse_util.unflatten_dict(
-    flat | jax.jit(draw)(jax.random.key(0))
-  )
 
 
 def detect(
