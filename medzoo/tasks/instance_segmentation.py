@@ -79,6 +79,8 @@ class InstanceSegmentation:
       self.training,
       train=train,
     )
+    for judged in outputs.values():
+      judged['valid'] &= batch['valid'][:, None]
     terms = {
       **losses.rpn(**outputs['rpn']),
       **losses.box_head(**outputs['box_head']),
