@@ -105,8 +105,6 @@ def _rcnn(trainable: tuple[str, ...], start: dict) -> dict:
       num_classes=3,
       norm='group',
       groups=8,
-      # Lungs are large and their edges sharp: masks of 56 x 56, not 28.
-      mask_size=28,
       aligned=True,
     ),
     data=_films(),

@@ -13,9 +13,10 @@ does.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,16 +89,42 @@ def load_torch(
     num_classes = len(tensors[_CLASSES])
   encoder = resnet.ResNet(depth, norm='frozen', epsilon=epsilon)
   model = mask_rcnn.MaskRCNN(encoder=encoder, num_classes=num_classes)
-  fresh = model.lazy_init(
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
-    train=False,
-  )
+
+  def init(key: jax.Array) -> dict[str, Any]:
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return model.lazy_init(key, image, train=False)
+
   try:
-    variables = naming.fill(fresh, tensors, mask_rcnn.torch_name, ignore=ignore)
+    variables = naming.fill(
+      jax.eval_shape(init, jax.random.key(0)),
+      tensors,
+      mask_rcnn.torch_name,
+      ignore=ignore,
+    )
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
-  return model, variables
+  return model, _complete(variables, init)
+
+
+def _complete(
+  variables: dict[str, Any], init: Callable[[jax.Array], dict[str, Any]]
+) -> dict[str, Any]:
+  """Initialises the leaves that are only shapes yet, and only those."""
+  flat = flax.traverse_util.flatten_dict(variables)
+  missing = [
+    path
+    for path, leaf in flat.items()
+    if isinstance(leaf, jax.ShapeDtypeStruct)
+  ]
+  if not missing:
+    return variables
+
+  def draw(key: jax.Array) -> dict[tuple[str, ...], jax.Array]:
+    fresh = flax.traverse_util.flatten_dict(init(key))
+    return {path: fresh[path] for path in missing}
+
+  drawn = jax.jit(draw)(jax.random.key(0))
+  return flax.traverse_util.unflatten_dict(flat | drawn)
 
 
 def detect(

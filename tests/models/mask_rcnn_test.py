@@ -5,7 +5,6 @@ import json
 import math
 import pathlib
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,27 +23,14 @@ from medzoo.ops import proposals
 from medzoo.weights import naming
 from tests import make_golden
 from tests import torch_reference
+from tests.models import tiny_encoder
 
 _GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'mask_rcnn.npz'
 _SHAPE = (64, 96)
 
 
-class _Encoder(nn.Module):
-  """Four convolutions, as a whole ResNet takes long to compile."""
-
-  @nn.compact
-  def __call__(self, x, *, train):
-    del train
-    maps = {}
-    for i in range(2, 6):
-      step = 4 if i == 2 else 2
-      x = nn.relu(nn.Conv(8, (step, step), step, name=f'c{i}')(x))
-      maps[f'c{i}'] = x
-    return maps
-
-
 _MODEL = mask_rcnn.MaskRCNN(
-  encoder=_Encoder(),
+  encoder=tiny_encoder.TinyEncoder(),
   fpn_channels=8,
   rpn_channels=8,
   anchor_sizes=(8, 16, 32, 48, 64),

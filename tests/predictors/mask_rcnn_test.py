@@ -3,7 +3,6 @@ import json
 import pathlib
 import tempfile
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,20 +13,9 @@ from medzoo.models import mask_rcnn as models
 from medzoo.models import mask_rcnn_forward
 from medzoo.ops import proposals
 from medzoo.predictors import mask_rcnn
+from tests.models import tiny_encoder
 
 _GOLDEN = pathlib.Path(__file__).parents[1] / 'models/golden/mask_rcnn.npz'
-
-
-class _Encoder(nn.Module):
-  @nn.compact
-  def __call__(self, x, *, train):
-    del train
-    maps = {}
-    for i in range(2, 6):
-      step = 4 if i == 2 else 2
-      x = nn.relu(nn.Conv(8, (step, step), step, name=f'c{i}')(x))
-      maps[f'c{i}'] = x
-    return maps
 
 
 class DetectTest(absltest.TestCase):
@@ -35,7 +23,7 @@ class DetectTest(absltest.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     model = models.MaskRCNN(
-      encoder=_Encoder(),
+      encoder=tiny_encoder.TinyEncoder(),
       fpn_channels=8,
       rpn_channels=8,
       anchor_sizes=(8, 16, 32, 48, 64),
