@@ -23,7 +23,10 @@ _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'experiments/NAME.py or experiments/NAME.py:VARIANT'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'work folder; runs/NAME or runs/NAME-VARIANT by default'
+  'workdir',
+  None,
+  'work folder; runs/NAME or runs/NAME-VARIANT by default; predict: several, '
+  'joined by commas, vote',
 )
 _MODE = flags.DEFINE_enum('mode', 'train', _MODES, 'what to do')
 _MANUAL_DIR = flags.DEFINE_string(
@@ -96,8 +99,9 @@ def _run(argv: Sequence[str]) -> None:
   else:
     if not _INPUT.value:
       raise build.ConfigError('--mode=predict needs --input: what to look at')
-    output = pathlib.Path(_OUTPUT.value or workdir / 'predict')
-    print(predict.predict(workdir, pathlib.Path(_INPUT.value), output))
+    workdirs = [pathlib.Path(name) for name in str(workdir).split(',')]
+    output = pathlib.Path(_OUTPUT.value or workdirs[0] / 'predict')
+    print(predict.predict(workdirs, pathlib.Path(_INPUT.value), output))
 
 
 def _config(error: type[Exception]) -> dict[str, Any]:

@@ -230,6 +230,7 @@ def _count(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
     'excluded': sum(len(entry['excluded']) for entry in entries),
     # Those to be found: the others are ignored.
     'boxes': sum(entry['box_ignored'].count(0) for entry in entries),
+    'masks': sum(len(entry['mask_labels']) for entry in entries),
   }
 
 

@@ -13,17 +13,24 @@ from typing import Any
 from datasets import folders
 from datasets import progress
 from datasets.phantoms import chest_ct
+from datasets.phantoms import chest_xray
 
 # By configuration, what is made; by dataset, how it is laid out.
 CONFIGS = {
   'phantom': {'cases': 72, 'seed': 0, 'size': 'small'},
   'phantom_smoke': {'cases': 6, 'seed': 0, 'size': 'smoke'},
 }
+# The same of chest X-rays, which have one layout.
+FILMS = {
+  'phantom': {'cases': 80, 'poses': 4, 'seed': 0, 'size': 320},
+  'phantom_smoke': {'cases': 8, 'poses': 2, 'seed': 0, 'size': 96},
+}
 LAYOUTS = {
   'lidc_idri': 'lidc',
   'luna16': 'luna16',
   'series_csv': 'series_csv',
   'boxes_json': 'boxes_json',
+  'lung_cxr': 'folders',
 }
 # LUNA16 wants a scan for each of its subsets.
 _LEAST_CASES = {'luna16': 10}
@@ -42,7 +49,8 @@ def make(
   Args:
     dataset: a key of `LAYOUTS`.
     config: a key of `CONFIGS`.
-    changes: other arguments of `chest_ct.write` than the configuration's.
+    changes: other arguments of `chest_ct.write`, or `chest_xray.write` for
+      'lung_cxr', than the configuration's.
     data_dir: where they are kept.
 
   Returns:
@@ -51,23 +59,26 @@ def make(
   Raises:
     ValueError: an argument is unknown or impossible.
   """
-  known = ('cases', 'seed', 'size', 'layout')
-  unknown = sorted(set(changes) - set(known))
+  layout = LAYOUTS[dataset]
+  if layout == 'folders':
+    write, arguments = chest_xray.write, dict(FILMS[config])
+  else:
+    write, arguments = chest_ct.write, {**CONFIGS[config], 'layout': layout}
+  unknown = sorted(set(changes) - set(arguments))
   if unknown:
     raise ValueError(
       f'found phantom argument {unknown[0]!r}, expected one of'
-      f' {", ".join(known)}'
+      f' {", ".join(arguments)}'
     )
-  arguments = {'layout': LAYOUTS[dataset], **CONFIGS[config]}
   arguments['cases'] = max(arguments['cases'], _LEAST_CASES.get(dataset, 0))
   arguments |= changes
-  name = f'{arguments["layout"]}-{_digest(arguments)}'
+  name = f'{layout}-{_digest(arguments)}'
   root = data_dir / 'phantom_files' / name
   with folders.locked(root):
     if not root.exists():
-      progress.say(f'making {arguments["cases"]} phantom scans in {root}')
+      progress.say(f'making {arguments["cases"]} phantoms in {root}')
       with folders.partial(root) as path:
-        chest_ct.write(path, **arguments)
+        write(path, **arguments)
         path.rename(root)
   return root
 

@@ -1,7 +1,8 @@
 """Divides cases into splits by group, so that no patient is in two of them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -56,6 +57,44 @@ def divide(
     for name, indices in chosen.items()
     if indices
   }
+
+
+def search_group(pattern: str, key: str) -> str | None:
+  """Finds a group in a case's key.
+
+  Args:
+    pattern: regular expression; with a pair of brackets, what they hold.
+    key: the case's key.
+
+  Returns:
+    The group, None where nothing matches.
+
+  Raises:
+    ValueError: the pattern is no regular expression.
+  """
+  try:
+    match = re.search(pattern, key)
+  except re.error as error:
+    raise ValueError(
+      f'found the group {pattern!r}, expected a regular expression: {error}'
+    ) from None
+  return match and match[min(1, match.re.groups)]
+
+
+def group_by(pattern: str, keys: Iterable[str]) -> dict[str, str]:
+  """Returns the group of every key, as `search_group` finds it.
+
+  Raises:
+    ValueError: also where nothing matches in a key.
+  """
+  found = {key: search_group(pattern, key) for key in keys}
+  for key, group in found.items():
+    if group is None:
+      raise ValueError(
+        f'{key}: found no match of the group {pattern!r}, expected one in'
+        ' every path'
+      )
+  return found
 
 
 def _rank(group: str, seed: int) -> str:

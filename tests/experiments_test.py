@@ -3,12 +3,14 @@
 import importlib
 import pathlib
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from medzoo.train import build
+from medzoo.train import optim
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _VARIANTS = [
@@ -26,6 +28,23 @@ def _config(name: str, variant: str) -> dict:
 def _fits(config: dict) -> dict[str, dict]:
   stages = config['stages']
   return {n: stages[n] for n in stages['order'] if stages[n]['kind'] == 'fit'}
+
+
+def _shapes(config: dict, stage: str) -> dict:
+  """Returns the variables of a stage's model, without computing any."""
+  spec, preprocess = config['stages'][stage], config['preprocess']
+  model = build.build('models', spec['model'])
+  shape = {
+    'nodule3d': (1, *spec['data'].get('shape', ()), 1),
+    'lidc_lstm': (1, *preprocess.get('shape', ()), 3),
+    'lung_maskrcnn': (1, *preprocess.get('shape', ()), 1),
+  }[config['experiment']]
+  return jax.eval_shape(
+    lambda key: model.lazy_init(
+      key, jax.ShapeDtypeStruct(shape, jnp.float32), train=False
+    ),
+    jax.random.key(0),
+  )
 
 
 class ExperimentsTest(parameterized.TestCase):
@@ -64,21 +83,20 @@ class ExperimentsTest(parameterized.TestCase):
   def test_published_parameter_counts(self, name, variant):
     config = _config(name, variant)
     for stage, count in config['expect']['params'].items():
-      spec = config['stages'][stage]
-      model = build.build('models', spec['model'])
-      shape = {
-        'nodule3d': (1, *spec['data'].get('shape', ()), 1),
-        'lidc_lstm': (1, *config['preprocess'].get('shape', ()), 3),
-      }[name]
-      shape = jax.ShapeDtypeStruct(shape, jnp.float32)
-      variables = jax.eval_shape(
-        lambda key, model=model, shape=shape: model.lazy_init(
-          key, shape, train=False
-        ),
-        jax.random.key(0),
-      )
-      found = sum(leaf.size for leaf in jax.tree.leaves(variables))
+      found = sum(x.size for x in jax.tree.leaves(_shapes(config, stage)))
       self.assertEqual(found, count, stage)
+
+  def test_the_stages_of_lung_maskrcnn_train_more_and_more(self):
+    config, before = _config('lung_maskrcnn', 'cxr'), set()
+    for stage in ('heads', 'deep', 'all'):
+      params = _shapes(config, stage)['params']
+      trainable = config['stages'][stage]['trainable']
+      optim.check_trainable(params, trainable)
+      chosen, frozen = optim.partition(params, trainable)
+      paths = flax.traverse_util.flatten_dict(chosen).keys()
+      self.assertGreater(paths, before)
+      before = paths
+    self.assertEmpty(frozen)
 
   def test_an_unknown_variant_names_the_known_ones(self):
     with self.assertRaisesRegex(ValueError, "'nix'.*luna16"):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import tempfile
 
@@ -23,52 +22,8 @@ def tearDownModule():
   shutil.rmtree(os.environ.pop('JAX_COMPILATION_CACHE_DIR'))
 
 
-class _Case(absltest.TestCase):
-  """A whole run of a variant, and what its work folder can do."""
-
-  variant: str
-
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.folder = pathlib.Path(tempfile.mkdtemp())
-    cls.addClassCleanup(shutil.rmtree, cls.folder)
-    cls.workdir = cls.folder / 'run'
-    cls.run_main(f'--data_dir={cls.folder}/data')
-    cls.results = json.loads((cls.workdir / 'results.json').read_text())
-
-  @classmethod
-  def run_main(cls, *args):
-    result = program.run(
-      f'--config={_CONFIG}:{cls.variant}', f'--workdir={cls.workdir}', *args
-    )
-    assert result.returncode == 0, result.stderr
-
-  def predict(self, source):
-    """Returns what is in detections.json and the folder it lies in."""
-    output = pathlib.Path(self.create_tempdir().full_path)
-    self.run_main('--mode=predict', f'--input={source}', f'--output={output}')
-    found = json.loads((output / 'detections.json').read_text())
-    for case in found.get('cases', [found]):
-      for path in case['pictures']:
-        self.assertTrue((output / path).is_file(), path)
-    return found, output
-
-  def assert_has_metrics(self, names, systems):
-    for system in systems:
-      self.assertContainsSubset(names, system)
-      for entry in system.values():
-        self.assertContainsSubset(['value', 'low', 'high', 'n'], entry)
-
-  def assert_has_a_report(self):
-    page = (self.workdir / 'report.html').read_text()
-    self.assertIn('not a medical device', page)
-    self.assertIn('mean nothing', page)
-    self.assertNotIn('src="http', page)
-
-
-class SlicesTest(_Case):
-  variant = 'smoke'
+class SlicesTest(program.SmokeCase):
+  config = f'{_CONFIG}:smoke'
 
   def test_results_and_report(self):
     names = ['ap50', 'precision', 'recall', 'accuracy']
@@ -110,8 +65,8 @@ class SlicesTest(_Case):
     self.assertLen(document['images'], 133)
 
 
-class PicturesTest(_Case):
-  variant = 'smoke_boxes_json'
+class PicturesTest(program.SmokeCase):
+  config = f'{_CONFIG}:smoke_boxes_json'
 
   def test_results_and_report(self):
     names = ['ap50', 'precision', 'recall', 'accuracy']
@@ -136,10 +91,6 @@ class PicturesTest(_Case):
       [image['file_name'] for image in document['images']],
       [case['case'] for case in found['cases']],
     )
-
-
-# It is there to be derived from.
-del _Case
 
 
 if __name__ == '__main__':

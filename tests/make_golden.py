@@ -30,6 +30,12 @@ def main() -> None:
     )
     found = torch_reference.outputs(net, maps, torch_reference.images())
     _write(_TESTS / 'models' / 'golden' / f'{name}.npz', net, found)
+  net = torch_reference.mask_rcnn()
+  _write(
+    _TESTS / 'models' / 'golden' / 'mask_rcnn.npz',
+    net,
+    torch_reference.head_outputs(net),
+  )
   _write_checkpoints(_TESTS / 'weights' / 'golden')
 
 

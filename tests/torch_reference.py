@@ -5,7 +5,9 @@ name, so that no weights need to be stored and torch is only needed to make
 them (`python -m tests.make_golden`).
 """
 
+import inspect
 import math
+import sys
 import types
 import unittest
 import zlib
@@ -37,6 +39,31 @@ def load() -> tuple[types.ModuleType, types.ModuleType]:
     for name in _OPERATORS.split():
       library.define(f'{name}() -> ()')
     import torchvision
+  return torch, torchvision
+
+
+def detection() -> tuple[types.ModuleType, types.ModuleType]:
+  """Does as `load`, with plain definitions of operators that are absent.
+
+  Of the operators in C++ detection needs RoIAlign, which torchvision has in
+  Python too, and non-maximum suppression.
+  """
+  torch, torchvision = load()
+  if not torchvision.extension._has_ops():
+    align = sys.modules['torchvision.ops.roi_align']
+    # Without the compiler that is wrapped round it.
+    align._roi_align = inspect.unwrap(align._roi_align)
+    boxes = torchvision.ops.boxes
+
+    def nms(corners, scores, iou_threshold):
+      overlaps = boxes.box_iou(corners, corners) > iou_threshold
+      kept = []
+      for i in scores.argsort(descending=True, stable=True):
+        if not overlaps[i, kept].any():
+          kept.append(int(i))
+      return torch.tensor(kept, dtype=torch.int64)
+
+    boxes.nms = torchvision.ops.nms = nms
   return torch, torchvision
 
 
@@ -119,6 +146,62 @@ def resnet(depth: int, classes: int = 1000):
   """Builds torchvision's ResNet."""
   _, torchvision = load()
   return getattr(torchvision.models, f'resnet{depth}')(num_classes=classes)
+
+
+def mask_rcnn(classes: int = 3):
+  """Builds torchvision's Mask R-CNN with a ResNet-50 and a pyramid."""
+  _, torchvision = detection()
+  return torchvision.models.detection.maskrcnn_resnet50_fpn(
+    weights=None, weights_backbone=None, num_classes=classes
+  ).eval()
+
+
+def head_inputs() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+  """Draws an encoder's maps, and regions for the heads of boxes and masks."""
+  sides = {'c2': (12, 16), 'c3': (6, 8), 'c4': (3, 4), 'c5': (2, 2)}
+  maps = {
+    name: images((1, *side, 256 * 2**i))
+    for i, (name, side) in enumerate(sides.items())
+  }
+  return maps, images((3, 7, 7, 256)), images((2, 14, 14, 256))
+
+
+def head_outputs(model) -> dict[str, np.ndarray]:
+  """Runs the pyramid and the heads of a Mask R-CNN on `head_inputs`.
+
+  The weights are those that `tensor` draws. What is by x before y is turned to
+  our order.
+  """
+  torch, _ = load()
+  drawn = tensors(state_dict(model))
+  model.load_state_dict({n: torch.from_numpy(t) for n, t in drawn.items()})
+
+  def to_torch(x):
+    return torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+
+  def from_torch(x):
+    return x.numpy().transpose(0, 2, 3, 1)
+
+  def in_order(deltas):
+    return deltas.reshape(*deltas.shape[:-1], -1, 4)[..., [1, 0, 3, 2]]
+
+  maps, boxes, masks = head_inputs()
+  heads = model.roi_heads
+  with torch.no_grad():
+    levels = model.backbone.fpn(
+      {str(i): to_torch(x) for i, x in enumerate(maps.values())}
+    )
+    logits, deltas = model.rpn.head(list(levels.values()))
+    classes, moves = heads.box_predictor(heads.box_head(to_torch(boxes)))
+    drawn = heads.mask_predictor(heads.mask_head(to_torch(masks)))
+  return {
+    **{f'p{i}': from_torch(x) for i, x in enumerate(levels.values(), 2)},
+    'rpn_logits': from_torch(logits[1]),
+    'rpn_deltas': in_order(from_torch(deltas[1])),
+    'logits': classes.numpy(),
+    'deltas': in_order(moves.numpy()),
+    'masks': from_torch(drawn),
+  }
 
 
 _BLOCKS = '3a 3b 4a 4b 4c 4d 4e 5a 5b'.split()

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -272,15 +271,9 @@ def _group(keys: Iterable[str], pattern: str) -> tuple[dict[str, str], str]:
   """Returns the group of every picture, and how it was found."""
   keys = list(keys)
   if pattern:
-    found = {key: _search(pattern, key) for key in keys}
-    for key, group in found.items():
-      if group is None:
-        raise ValueError(
-          f'{key}: found no match of the group {pattern!r}, expected one in'
-          ' every path'
-        )
+    found = splits.group_by(pattern, keys)
     return found, f'{len(set(found.values()))} groups by {pattern!r}'
-  found = {key: _search(_LIDC, key) for key in keys}
+  found = {key: splits.search_group(_LIDC, key) for key in keys}
   others = [key for key in keys if found[key] is None]
   folders = {key: str(pathlib.Path(key).parent) for key in others}
   counts = [f'{len(set(found.values()) - {None})} LIDC-IDRI patients']
@@ -292,16 +285,6 @@ def _group(keys: Iterable[str], pattern: str) -> tuple[dict[str, str], str]:
     counts.append(f'{len(others)} pictures by themselves')
   told = [text for text in counts if not text.startswith('0 ')]
   return found, f'groups are {" and ".join(told)}'
-
-
-def _search(pattern: str, key: str) -> str | None:
-  try:
-    match = re.search(pattern, key)
-  except re.error as error:
-    raise ValueError(
-      f'found the group {pattern!r}, expected a regular expression: {error}'
-    ) from None
-  return match and match[min(1, match.re.groups)]
 
 
 def _shared(sources: Mapping[str, Sequence[Source]]) -> list[str]:

@@ -11,12 +11,10 @@ lidc|luna16|luna16_dicom|series_csv|boxes_json [--size small]`
 
 import argparse
 import functools
-import multiprocessing
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,6 +32,7 @@ from datasets.phantoms import chest_ct_tissues as tissues
 from datasets.phantoms import chest_ct_trees as trees
 from datasets.phantoms import chest_ct_tubes as tubes
 from datasets.phantoms import chest_ct_uids as uids
+from datasets.phantoms import workers as processes
 from medzoo import types
 
 # Counts of nodules that any 16 patients in a row share out among themselves,
@@ -202,28 +201,14 @@ def write(
       raise ValueError(f'found {name} {value!r}, expected one of {names}')
   if cases < 1:
     raise ValueError(f'found {cases} cases, expected at least one')
-  if directory.exists() and any(directory.iterdir()):
-    raise ValueError(f'{directory}: found files, expected an empty folder')
-  directory.mkdir(parents=True, exist_ok=True)
+  processes.make_empty(directory)
   job = functools.partial(_write_one, directory, layout, seed, size)
   if workers is None:
     workers = 1 if size == 'smoke' else len(os.sched_getaffinity(0))
   rows = list(
-    progress.track(_map(job, range(cases), workers), 'phantoms', cases)
+    progress.track(processes.run(job, range(cases), workers), 'phantoms', cases)
   )
   layouts.write_tables(rows, directory, layout)
-
-
-def _map(
-  job: Callable[[int], layouts.Row], indices: Sequence[int], workers: int
-) -> Iterator[layouts.Row]:
-  """Yields a job's results in order, from processes where that is faster."""
-  if workers == 1:
-    yield from map(job, indices)
-    return
-  context = multiprocessing.get_context('spawn')
-  with futures.ProcessPoolExecutor(workers, context) as pool:
-    yield from pool.map(job, indices)
 
 
 def _write_one(

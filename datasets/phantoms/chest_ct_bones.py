@@ -9,13 +9,22 @@ from datasets.phantoms import chest_ct_tubes as tubes
 _PAIRS = 12
 
 
-def ribs(body: anatomy.Body, grain: float) -> records.Points:
-  """Returns all ribs, denser in their shells, with cartilage in front."""
-  radius = 0.055 * body.width
+def ribs(
+  body: anatomy.Body, grain: float, *, size: float = 0.055, fall: float = 0.2
+) -> records.Points:
+  """Returns all ribs, denser in their shells, with cartilage in front.
+
+  Args:
+    body: the patient.
+    grain: distance of points, mm.
+    size: their radius as a part of the chest's half width.
+    fall: by how much they fall to the front, as a part of its height.
+  """
+  radius = size * body.width
   line, hu = [], []
   for side in (-1, 1):
     for pair in range(_PAIRS):
-      centers = _rib(body, side, pair, radius)
+      centers = _rib(body, side, pair, radius, fall)
       line.append(centers)
       angle = np.linspace(0, 1, len(centers))
       hu.append(np.where(angle < 0.86, 1.0, 0.0))
@@ -31,14 +40,16 @@ def ribs(body: anatomy.Body, grain: float) -> records.Points:
   return tubes.join(shell, marrow)
 
 
-def _rib(body: anatomy.Body, side: int, pair: int, radius: float) -> np.ndarray:
+def _rib(
+  body: anatomy.Body, side: int, pair: int, radius: float, fall: float
+) -> np.ndarray:
   """Returns (n, 3) of a rib's middle, from the spine to the front."""
   top = (1.08 - 0.085 * pair) * body.height
   count = int(3.6 * body.width / 1.5)
   along = np.linspace(0, 1, count)
   angle = np.pi * (0.12 + (0.8 - 0.03 * max(pair - 6, 0)) * along)
   # Ribs fall towards the front, the lower ones more.
-  z = top - body.height * (0.2 + 0.012 * pair) * np.sin(0.5 * np.pi * along)
+  z = top - body.height * (fall + 0.012 * pair) * np.sin(0.5 * np.pi * along)
   rays = np.stack([side * np.sin(angle), np.cos(angle), 0 * angle], -1)
   low, high = np.zeros(count), np.full(count, 1.5 * body.width)
   # Bisection along each ray for the cavity's wall, then outwards.

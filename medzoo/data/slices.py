@@ -85,7 +85,9 @@ def prepare(
   Returns:
     The pictures; what lies outside the scan is 0.
   """
-  voxels, spacing = volume.voxels, np.asarray(volume.spacing[1:], float)
+  voxels = volume.voxels
+  # A picture may not say how large its pixels are.
+  spacing = np.array([step or 1.0 for step in volume.spacing[1:]])
   if voxels.dtype == np.uint8:
     low, high = np.zeros(2), np.asarray(voxels.shape[1:3], float)
     finest = 0.0

@@ -67,6 +67,11 @@ class Cases(Sequence[types.Case]):
       for place in self._places
     ]
 
+  @functools.cached_property
+  def outlined(self) -> list[bool]:
+    """Whether every case has masks, though perhaps none on it."""
+    return [bool(place.entry['has_masks']) for place in self._places]
+
   def subset(self, indices: Sequence[int]) -> 'Cases':
     """Returns the cases with these indices, in the order given."""
     return Cases([self._places[i] for i in indices])

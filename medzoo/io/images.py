@@ -5,6 +5,7 @@ be turned (EXIF orientation) is not followed.
 """
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,8 @@ SUFFIXES = ('.bmp', '.png', '.jpg', '.jpeg', '.tif', '.tiff')
 _FORMATS = ('BMP', 'PNG', 'JPEG', 'TIFF')
 # Pillow warns of more, and decoding it would take a gigabyte.
 _MOST_PIXELS = 1 << 26
+# TIFF's tag that says whether 0 is white (0) or black (1).
+_PHOTOMETRIC = 262
 
 
 def is_picture_file(path: str | os.PathLike[str]) -> bool:
@@ -21,7 +24,7 @@ def is_picture_file(path: str | os.PathLike[str]) -> bool:
   return os.fspath(path).lower().endswith(SUFFIXES)
 
 
-def read(path: str | os.PathLike[str]) -> np.ndarray:
+def read(path: str | os.PathLike[str], *, deep: bool = False) -> np.ndarray:
   """Reads a picture; its content tells the format, not its name.
 
   A palette becomes colours and two levels become 0 and 255. Transparency is
@@ -30,19 +33,46 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
   Args:
     path: the file.
+    deep: whether greys of 16 bits are read; refused else, as nothing says
+      which of them are black and white.
 
   Returns:
-    uint8, (h, w) for a grey picture, (h, w, 3) red, green, blue for others.
+    uint8, (h, w) for a grey picture, (h, w, 3) red, green, blue for others;
+    of greys of 16 bits, as they are stored, uint16, (h, w).
 
   Raises:
     ValueError: the file is missing, broken, no picture of these formats, a
       TIFF of several pictures, larger than 67 million pixels, or has greys of
-      more than 8 bits, of which nothing says which are black and white.
+      more than 8 bits, or of more than 16 where these are asked for.
   """
+  return _read(path, _simplify, deep)
+
+
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+  """Reads a picture whose values are numbers, such as classes.
+
+  Args:
+    path: the file.
+
+  Returns:
+    (h, w) uint8 or uint16: greys, the indices of a palette, not its colours,
+    or 0 and 1 where there are two levels.
+
+  Raises:
+    ValueError: as `read` does, or the picture is in colour.
+  """
+  return _read(path, _to_labels, True)
+
+
+def _read(
+  path: str | os.PathLike[str],
+  decode: Callable[[Image.Image], np.ndarray],
+  deep: bool,
+) -> np.ndarray:
   try:
     with Image.open(path, formats=_FORMATS) as image:
-      _check(image)
-      return np.array(_simplify(image))
+      _check(image, deep)
+      return decode(image)
   except _Unfit as error:
     raise ValueError(f'{path}: {error}') from None
   except Image.DecompressionBombError:
@@ -66,24 +96,54 @@ _TOO_LARGE = (
 )
 
 
-def _check(image: Image.Image) -> None:
+def _check(image: Image.Image, deep: bool) -> None:
   """Refuses by the header, before a pixel is decoded."""
   if image.width * image.height > _MOST_PIXELS:
     raise _Unfit(_TOO_LARGE)
-  if image.mode == 'F' or image.mode.startswith('I'):
+  is_deep = image.mode == 'F' or image.mode.startswith('I')
+  if is_deep and not (deep and _has_16_bits(image)):
     raise _Unfit(
-      f'found greys of more than 8 bits ({image.mode}), expected 8: save it'
-      ' with the window that you want'
+      f'found greys of more than {16 if deep else 8} bits ({image.mode}),'
+      f' expected {"16 at most" if deep else 8}: save it with the window that'
+      ' you want'
     )
   count = image.n_frames if image.format == 'TIFF' else 1
   if count > 1:
     raise _Unfit(f'found {count} pictures in one file, expected one')
 
 
-def _simplify(image: Image.Image) -> Image.Image:
+def _has_16_bits(image: Image.Image) -> bool:
+  # Some versions of Pillow open greys of PNG, 16 bits at most, as wider ones.
+  wide = image.mode == 'I' and image.format == 'PNG'
+  return wide or image.mode.startswith('I;16')
+
+
+def _simplify(image: Image.Image) -> np.ndarray:
+  if _has_16_bits(image):
+    return _deep_greys(image)
   if image.mode in ('1', 'L', 'LA'):
-    return image.convert('L')
+    return np.array(image.convert('L'))
   if image.mode in ('P', 'PA'):
     # Of some kinds of transparency Pillow warns on the way to RGB.
     image = image.convert('RGBA')
-  return image.convert('RGB')
+  return np.array(image.convert('RGB'))
+
+
+def _to_labels(image: Image.Image) -> np.ndarray:
+  if _has_16_bits(image):
+    return _deep_greys(image)
+  if image.mode in ('1', 'L', 'LA', 'P', 'PA'):
+    values = np.array(image).astype(np.uint8)
+    return values if values.ndim == 2 else values[..., 0]
+  colours = np.array(image.convert('RGB'))
+  if (colours != colours[..., :1]).any():
+    raise _Unfit('found colours, expected greys or a palette')
+  return colours[..., 0]
+
+
+def _deep_greys(image: Image.Image) -> np.ndarray:
+  values = np.array(image).astype(np.uint16)
+  # Pillow turns round only shallow TIFFs whose 0 is white.
+  if image.format == 'TIFF' and image.tag_v2.get(_PHOTOMETRIC) == 0:
+    return np.uint16(np.iinfo(np.uint16).max) - values
+  return values

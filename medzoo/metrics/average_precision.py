@@ -1,4 +1,4 @@
-"""Precision, recall and average precision of boxes in images.
+"""Precision, recall and average precision of boxes or masks in images.
 
 Average precision is COCO's: precision, made to fall, at 101 recalls, averaged
 over these and the classes. It is equal to that of pycocotools where the
@@ -106,6 +106,18 @@ def thinned(points: Curve, most: int) -> Curve:
   return Curve(
     *(getattr(points, f.name)[kept] for f in dataclasses.fields(points))
   )
+
+
+def match_at_all(
+  detections: Sequence[box_matches.Detections],
+  truths: Sequence[box_matches.Truths],
+  overlaps: Sequence[np.ndarray] | None = None,
+) -> list[box_matches.Matches]:
+  """Matches at each of `IOUS`; see `box_matches.match`."""
+  return [
+    box_matches.match(detections, truths, iou=iou, overlaps=overlaps)
+    for iou in IOUS
+  ]
 
 
 def average_precision(matches: box_matches.Matches) -> float:

@@ -160,10 +160,24 @@ def ratio(
   Returns:
     The entry of `sum(numerator) / sum(denominator)`.
   """
+  value, samples = ratio_samples(numerator, denominator, index, draws)
+  return entry(value, samples, draws.shape[1], why)
+
+
+def ratio_samples(
+  numerator: np.ndarray,
+  denominator: np.ndarray,
+  index: np.ndarray,
+  draws: np.ndarray,
+) -> tuple[float, np.ndarray]:
+  """Computes what `ratio` makes its entry of.
+
+  Returns:
+    The ratio, and (r,) that of each resample; NaN where undefined.
+  """
   num_groups = draws.shape[1]
   above = np.bincount(index, numerator, num_groups)
   below = np.bincount(index, denominator, num_groups)
   with np.errstate(divide='ignore', invalid='ignore'):
     samples = (draws @ above) / (draws @ below)
-    value = above.sum() / below.sum()
-  return entry(value, samples, num_groups, why)
+    return above.sum() / below.sum(), samples

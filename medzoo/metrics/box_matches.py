@@ -3,7 +3,8 @@
 `match` is COCO's, to the letter of pycocotools at area 'all' (Lin et al.,
 Microsoft COCO, ECCV 2014). `match_bipartite` is that of TensorBox and the
 programs that came from it (Stewart et al., CVPR 2016). Boxes are
-(y0, x0, y1, x1), half-open, in pixels; classes are matched apart.
+(y0, x0, y1, x1), half-open, in pixels; classes are matched apart. Objects of
+any other shape are matched by overlaps that the caller computes.
 """
 
 import dataclasses
@@ -87,6 +88,7 @@ def match(
   *,
   iou: float = 0.5,
   max_detections: int = MAX_DETECTIONS,
+  overlaps: Sequence[np.ndarray] | None = None,
 ) -> Matches:
   """Matches by COCO's rule.
 
@@ -99,6 +101,9 @@ def match(
     truths: of each image, in the same order.
     iou: the least intersection over union of a match.
     max_detections: how many of an image and class count, the highest first.
+    overlaps: of each image, (n, m) intersection over union of its detections
+      and truths (of a crowd the share of the detection that lies on it), by
+      their masks say; None for that of the boxes.
 
   Returns:
     The matches that precision and recall are made of.
@@ -107,7 +112,7 @@ def match(
     ValueError: no image, unequal numbers of images or of rows, or a number
       that is not finite.
   """
-  return _match(detections, truths, _greedy, iou, max_detections)
+  return _match(detections, truths, overlaps, _greedy, iou, max_detections)
 
 
 def match_bipartite(
@@ -135,12 +140,13 @@ def match_bipartite(
   Raises:
     ValueError: as `match`.
   """
-  return _match(detections, truths, _bipartite, iou, None)
+  return _match(detections, truths, None, _bipartite, iou, None)
 
 
 def _match(
   detections: Sequence[Detections],
   truths: Sequence[Truths],
+  overlaps: Sequence[np.ndarray] | None,
   rule: Callable[..., tuple[np.ndarray, np.ndarray]],
   iou: float,
   max_detections: int | None,
@@ -152,15 +158,20 @@ def _match(
   parts = [(np.zeros(0), np.zeros(0, int), np.zeros(0, int), nothing, nothing)]
   for image, label in np.ndindex(len(truths), len(labels)):
     label = int(labels[label])
-    found = _of_class(detections[image], label)
-    order = np.argsort(-found.scores, kind='stable')[:max_detections]
-    found = _take(found, order)
-    there = _of_class(truths[image], label)
+    mine = np.flatnonzero(detections[image].labels == label)
+    order = np.argsort(-detections[image].scores[mine], kind='stable')
+    mine = mine[order[:max_detections]]
+    theirs = np.flatnonzero(truths[image].labels == label)
+    found = _take(detections[image], mine)
+    there = _take(truths[image], theirs)
     ignored = there.ignored | there.crowd
-    overlaps = _overlaps(found.boxes, there)
-    enough = overlaps >= min(iou, 1 - 1e-10)
-    hit, skipped = rule(enough, overlaps, ignored, there.crowd)
-    numbers = np.full(len(order), image)
+    if overlaps is None:
+      shares = _overlaps(found.boxes, there)
+    else:
+      shares = overlaps[image][np.ix_(mine, theirs)]
+    enough = shares >= min(iou, 1 - 1e-10)
+    hit, skipped = rule(enough, shares, ignored, there.crowd)
+    numbers = np.full(len(mine), image)
     parts.append((found.scores, found.labels, numbers, hit, skipped))
     counts[label][image] = (~ignored).sum()
   columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -218,10 +229,6 @@ def _overlaps(found: np.ndarray, there: Truths) -> np.ndarray:
 def _take(rows: _Rows, index: np.ndarray) -> _Rows:
   columns = dataclasses.fields(rows)
   return type(rows)(*(getattr(rows, c.name)[index] for c in columns))
-
-
-def _of_class(rows: _Rows, label: int) -> _Rows:
-  return _take(rows, rows.labels == label)
 
 
 def _check(detections: Sequence[Detections], truths: Sequence[Truths]) -> None:

@@ -145,7 +145,7 @@ def max_pool_in_plane(
 
 
 class ConvNorm2D(nn.Module):
-  """A 2D convolution without bias and its normalisation, without activation.
+  """A 2D convolution and its normalisation, without activation.
 
   Padded as torch pads, by half the kernel on every side, which differs from
   'SAME' where the stride is 2.
@@ -155,7 +155,8 @@ class ConvNorm2D(nn.Module):
     kernel_size: side of the window, odd.
     stride: step along y and x.
     norm: 'batch'; 'frozen', which uses the running averages in training too,
-      while scale and bias still learn; or 'group'.
+      while scale and bias still learn; 'group'; or '' for none. The
+      convolution has a bias only without one.
     groups: of group normalisation; they divide the channels.
     epsilon: added to the variance.
     momentum: of batch normalisation's running averages.
@@ -185,18 +186,20 @@ class ConvNorm2D(nn.Module):
       (self.kernel_size, self.kernel_size),
       (self.stride, self.stride),
       padding=self.kernel_size // 2,
-      use_bias=False,
+      use_bias=not self.norm,
       kernel_init=_he_normal,
       dtype=self.dtype,
       name='conv',
     )(x)
+    if not self.norm:
+      return x
     if self.norm == 'group':
       return nn.GroupNorm(
         self.groups, epsilon=self.epsilon, dtype=self.dtype, name='norm'
       )(x)
     if self.norm not in ('batch', 'frozen'):
       raise ValueError(
-        f'norm: found {self.norm!r}, expected batch, frozen or group'
+        f"norm: found {self.norm!r}, expected batch, frozen, group or ''"
       )
     return nn.BatchNorm(
       use_running_average=self.norm == 'frozen' or not train,

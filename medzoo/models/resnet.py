@@ -48,6 +48,7 @@ class ResNet(nn.Module):
     norm: 'batch', 'frozen' or 'group', see `blocks.ConvNorm2D`.
     groups: of group normalisation; they divide the width.
     num_classes: of the classifier; None leaves it out.
+    epsilon: added to the variance.
     momentum: of batch normalisation's running averages.
     dtype: the type computed in; parameters and outputs are float32.
   """
@@ -57,6 +58,7 @@ class ResNet(nn.Module):
   norm: str = 'batch'
   groups: int = 32
   num_classes: int | None = None
+  epsilon: float = 1e-5
   momentum: float = 0.9
   dtype: Any = jnp.float32
 
@@ -90,6 +92,7 @@ class ResNet(nn.Module):
       blocks.ConvNorm2D,
       norm=self.norm,
       groups=self.groups,
+      epsilon=self.epsilon,
       momentum=self.momentum,
       dtype=self.dtype,
     )

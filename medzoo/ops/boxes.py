@@ -5,11 +5,12 @@ Boxes are corners in array order, (y0, x0, y1, x1) or
 """
 
 import types
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 _Array = np.ndarray | Array
 
@@ -27,9 +28,13 @@ def intersection(
   """Returns the area or volume that every pair shares."""
   xp = _namespace(a, b)
   rank = a.shape[-1] // 2
-  low = xp.maximum(a[:, None, :rank], b[None, :, :rank])
-  high = xp.minimum(a[:, None, rank:], b[None, :, rank:])
-  return size(xp.concatenate([low, high], -1))
+  shared = 1
+  # Axis by axis, as no array is then larger than the result.
+  for i in range(rank):
+    low = xp.maximum(a[:, None, i], b[None, :, i])
+    high = xp.minimum(a[:, None, rank + i], b[None, :, rank + i])
+    shared = shared * xp.maximum(high - low, 0)
+  return shared
 
 
 def iou(
@@ -43,6 +48,14 @@ def iou(
   union = size(a)[:, None] + size(b)[None] - shared
   # Dividing by 1 where there is nothing keeps the gradient finite too.
   return shared / _namespace(a, b).where(union > 0, union, 1)
+
+
+def clip(
+  boxes: Float[_Array, '*n r2'], shape: Sequence[int] | Int[_Array, ' r']
+) -> Float[_Array, '*n r2']:
+  """Returns what of boxes lies in an image of a shape, in voxels."""
+  xp = _namespace(boxes)
+  return xp.clip(boxes, 0, xp.tile(xp.asarray(shape, boxes.dtype), 2))
 
 
 def _namespace(*arrays: _Array) -> types.ModuleType:

@@ -93,7 +93,9 @@ def evaluate(
     results[other.kind][other.name] = rules.score(
       other.tested, test, own, **options
     )
-    differences = rules.differences(tested, other.tested, test, **options)
+    differences = rules.differences(
+      tested, other.tested, test, (threshold, own), **options
+    )
     for metric, entry in differences.items():
       results['paired_differences'][f'{metric} - {other.name}'] = entry
     rules.write_predictions(

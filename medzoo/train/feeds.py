@@ -12,12 +12,15 @@ import jax
 from jax.experimental import multihost_utils
 
 from medzoo.data import patches
+from medzoo.data import picture_store
+from medzoo.data import picture_transforms
 from medzoo.data import pipeline
 from medzoo.data import slice_store
 from medzoo.data import slice_transforms
 from medzoo.data import transforms
 from medzoo.train import build
 from medzoo.train import mapping
+from medzoo.train import pseudo
 
 # Keys of a stage's data that say how its cubes are cut.
 _CUBES = (
@@ -75,7 +78,7 @@ def make(run: Any, name: str) -> Feed:
     build.ConfigError: the feed is unknown.
   """
   feed = run.config['stages'][name]['data']['feed']
-  feeds = {'patches': _patches, 'slices': _slices}
+  feeds = {'patches': _patches, 'pictures': _pictures, 'slices': _slices}
   if feed not in feeds:
     raise build.ConfigError(
       f'stages.{name}.data.feed: found {feed!r}, expected one of '
@@ -167,8 +170,46 @@ def _slices(run: Any, name: str) -> Feed:
   return Feed(training, validation, augment, finish)
 
 
+def _pictures(run: Any, name: str) -> Feed:
+  """Films with masks; the stages of a run share them.
+
+  Where a stage labels films without masks, these are left out, but for the
+  stages whose data names that one as `pseudo`: they train on what it labelled.
+  """
+  stages = run.config['stages']
+  data = stages[name]['data']
+  kinds = [stages[stage]['kind'] for stage in stages['order']]
+
+  def derive(cases: Sequence[Any], folder: pathlib.Path) -> None:
+    picture_store.derive(cases, folder, preprocess=run.config['preprocess'])
+
+  def derive_labelled(cases: Any, folder: pathlib.Path) -> None:
+    derive(pseudo.Labelled(cases, run.folder / data['pseudo']), folder)
+
+  def derive_outlined(cases: Any, folder: pathlib.Path) -> None:
+    derive(pseudo.split(cases)[0], folder)
+
+  usual = derive_outlined if 'pseudo' in kinds else derive
+  validation = _derived(run, '', 'validation', usual)
+  if 'pseudo' in data:
+    training = _derived(run, name, 'train', derive_labelled)
+  else:
+    training = _derived(run, '', 'train', usual)
+  augment = [
+    picture_transforms.RandomFilm(**data['film']),
+    picture_transforms.RandomExposure(**data['exposure']),
+    picture_transforms.RandomCover(**data['cover']),
+  ]
+  finish = [picture_transforms.ToExample()]
+  stores = map(picture_store.PictureStore, (training, validation))
+  return Feed(*stores, augment, finish)
+
+
 def _derived(run: Any, name: str, split: str, derive: Any) -> pathlib.Path:
-  """Has the examples of a split derived once, by one process."""
+  """Has the examples of a split derived once, by one process.
+
+  They lie in the stage's folder, or in the run's where `name` is ''.
+  """
   folder = run.folder / name / 'examples' / split
   if not folder.exists() and jax.process_index() == 0:
     run.writer.log(f'{run.name}{name}: deriving {split} examples')

@@ -108,6 +108,8 @@ def _foreign(
   if not target:
     raise build.ConfigError(f'init_from: the model has no module {to!r}')
   tensors = torch_files.read(path)
+  if hasattr(module, 'torch_tensors'):
+    tensors = module.torch_tensors(tensors)
   try:
     return naming.fill(
       flax.traverse_util.unflatten_dict(target),

@@ -2,7 +2,8 @@
 
 All it needs of a work folder is `model/`, which can be copied elsewhere: the
 parameters as safetensors files, the config, the operating threshold and the
-names of the classes. What is written of what was found is the protocol's, see
+names of the classes. Several models of one kind may vote, see
+`predictors.voting`. What is written of what was found is the protocol's, see
 `train.protocols`.
 """
 
@@ -20,21 +21,19 @@ import numpy as np
 from PIL import Image
 
 from medzoo import types
-from medzoo.io import dicom
-from medzoo.io import images
-from medzoo.io import volumes
+from medzoo.predictors import voting
 from medzoo.train import build
 from medzoo.train import evaluate
+from medzoo.train import inputs
 from medzoo.train import mapping
 from medzoo.train import progress
 from medzoo.train import stages
 
+# Where a protocol writes label images, if it does.
+MASKS = 'masks'
 _PICTURES = 'pictures'
 # File systems take 255 bytes; a UID has 64 at most.
 _LONGEST_NAME = 100
-
-# The name of a scan or a picture, and the function that reads it.
-Readable = tuple[str, Callable[[], types.Volume]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +66,6 @@ class Model:
     return self.classes[label - 1] if named else f'class {label}'
 
 
-@dataclasses.dataclass(frozen=True)
-class Skipped:
-  """A series or a file that was not read, and why, by the reader's code."""
-
-  series: str
-  reason: str
-
-
 def read_model(workdir: pathlib.Path) -> Model:
   """Opens the model of a finished work folder, or a copy of its `model`.
 
@@ -95,18 +86,18 @@ def read_model(workdir: pathlib.Path) -> Model:
 
 
 def predict(
-  workdir: pathlib.Path, source: pathlib.Path, output: pathlib.Path
+  workdirs: Sequence[pathlib.Path], source: pathlib.Path, output: pathlib.Path
 ) -> str:
-  """Looks at every scan and, if the protocol reads them, picture under a path.
+  """Looks at everything of the protocol's kinds under a path.
 
   Writes `detections.json`: of every case what was found at or above the
   operating threshold and which files below `pictures` show it, and what was
   skipped. What else it writes is the protocol's.
 
   Args:
-    workdir: where the model lies.
-    source: a picture, a volume file, a DICOM folder, or a folder of any of
-      these.
+    workdirs: where the models lie; several vote.
+    source: a picture, a film, a volume file, a DICOM folder, or a folder of
+      any of these.
     output: the folder to write to.
 
   Returns:
@@ -114,32 +105,28 @@ def predict(
 
   Raises:
     build.ConfigError: there is no model, no such path, or the path is where
-      pictures are to be written.
+      pictures are to be written; or several models do not fit together.
     ValueError: there is nothing that can be read.
   """
-  model = read_model(workdir)
-  rules = evaluate.protocol(model.config)
-  predictor = build.build(
-    'predictors',
-    model.config['evaluation']['predictor'],
-    stages.models(model.config),
-    model.config['preprocess'],
-  )
-  variables = stages.load_variables(model.folder, predictor.stages)
-  readers, skipped = _find(source, output / _PICTURES, rules.READS_PICTURES)
-  digest, cases, outputs, grids = model.digest, [], {}, {}
+  models = [read_model(workdir) for workdir in workdirs]
+  model, rules = _agreed(models), evaluate.protocol(models[0].config)
+  look = _predictor(models)
+  own = [output / name for name in (_PICTURES, MASKS)]
+  readers, skipped = inputs.find(source, rules.READS, own)
+  digest = '+'.join(one.digest for one in models)
+  cases, outputs, grids = [], {}, {}
   with progress.Progress('predict', len(readers)) as bar:
     for done, (name, read) in enumerate(readers, 1):
       try:
         volume = read()
       except ValueError as error:
         # A refusal of the DICOM reader has a code.
-        skipped.append(Skipped(name, getattr(error, 'code', str(error))))
+        skipped.append(inputs.Skipped(name, getattr(error, 'code', str(error))))
         continue
       # Files of several folders may share a name.
       key = name if volume.series_uid in outputs else volume.series_uid or name
       began = time.monotonic()
-      found = predictor(variables, volume)
+      found = look(volume)
       one = mapping.Output(key, found, time.monotonic() - began)
       outputs[key] = one
       grids[key] = volume.grid
@@ -168,59 +155,52 @@ def predict(
   return _summary(cases, skipped, output, [*written, 'detections.json'])
 
 
-def _find(
-  source: pathlib.Path, pictures: pathlib.Path, reads_pictures: bool
-) -> tuple[list[Readable], list[Skipped]]:
-  """Finds every volume file, DICOM series and picture under a path.
+def _agreed(models: Sequence[Model]) -> Model:
+  """Returns what several models have in common, and their mean threshold.
 
-  What lies in `pictures` was drawn by an earlier call, and is skipped.
+  Raises:
+    build.ConfigError: they do not score the same classes by the same protocol,
+      or it is none whose models vote.
   """
-  if not source.exists():
-    raise build.ConfigError(f'--input {source}: found no such file or folder')
-  readers, skipped, rest = [], [], set()
-  pictures, root = pictures.resolve(), source.resolve()
-  if reads_pictures and pictures in (root, *root.parents):
+  first = models[0]
+  name = first.config['evaluation']['protocol']
+  if len(models) > 1 and not evaluate.protocol(first.config).VOTES:
     raise build.ConfigError(
-      f'--input {source}: is where pictures are to be written; choose another '
-      '--output'
+      f'--workdir: found {len(models)} folders of the protocol {name}, '
+      'expected one: only masks are voted on'
     )
-  if reads_pictures and pictures.is_dir() and root in pictures.parents:
-    skipped.append(Skipped(_PICTURES, 'written by predict'))
-  files = sorted(source.rglob('*')) if source.is_dir() else [source]
-  for path in filter(pathlib.Path.is_file, files):
-    name = path.relative_to(source).as_posix() if path != source else path.name
-    if volumes.is_volume_file(path):
-      readers.append((name, functools.partial(volumes.read, path)))
-    elif not images.is_picture_file(path):
-      rest.add(str(path))
-    elif not reads_pictures:
-      skipped.append(Skipped(name, 'picture'))
-    elif pictures not in path.resolve().parents:
-      readers.append((name, functools.partial(_read_picture, path, name)))
-  series = dicom.find_series(source) if rest else []
-  readers += [
-    (one.uid or 'series', functools.partial(_read_series, one))
-    for one in series
-  ]
-  beside = {
-    (pathlib.Path(path).name, kind)
-    for one in series
-    for path, kind in one.skipped
-    if path in rest
-  }
-  return readers, skipped + [Skipped(*row) for row in sorted(beside)]
+  for other in models[1:]:
+    pairs = {
+      'protocol': (name, other.config['evaluation']['protocol']),
+      'classes': (list(first.classes), list(other.classes)),
+    }
+    for what, (one, another) in pairs.items():
+      if one != another:
+        raise build.ConfigError(
+          f'--workdir: found the {what} {one} in {first.folder} and {another} '
+          f'in {other.folder}, expected the same'
+        )
+  threshold = float(np.mean([model.threshold for model in models]))
+  return dataclasses.replace(first, threshold=threshold)
 
 
-def _read_series(series: dicom.Series) -> types.Volume:
-  volume = dicom.read(series)
-  if volume.spacing[0] is None:
-    raise dicom.Refused('too_few_slices', 'a single image')
-  return volume
-
-
-def _read_picture(path: pathlib.Path, name: str) -> types.Volume:
-  pixels = images.read(path)[None]
-  return types.Volume(pixels, (None, 1.0, 1.0), series_uid=name)
+def _predictor(
+  models: Sequence[Model],
+) -> Callable[[types.Volume], dict[str, mapping.Found]]:
+  """Returns what looks at one case with all models."""
+  predictors, variables = [], []
+  for model in models:
+    predictor = build.build(
+      'predictors',
+      model.config['evaluation']['predictor'],
+      stages.models(model.config),
+      model.config['preprocess'],
+    )
+    predictors.append(predictor)
+    variables.append(stages.load_variables(model.folder, predictor.stages))
+  if len(models) == 1:
+    return functools.partial(predictors[0], variables[0])
+  return functools.partial(voting.Voting(predictors), variables)
 
 
 def _write_pictures(
@@ -234,7 +214,7 @@ def _write_pictures(
   Returns:
     Their paths from the folder.
   """
-  name, paths = f'{_PICTURES}/{_file_name(key)}', []
+  name, paths = f'{_PICTURES}/{file_name(key)}', []
   for number, pixels in drawn:
     paths.append(f'{name}.png' if single else f'{name}/{number}.png')
     path = folder / paths[-1]
@@ -243,8 +223,12 @@ def _write_pictures(
   return paths
 
 
-def _file_name(key: str) -> str:
-  """Returns a name that every file system takes, another for every key."""
+def file_name(key: str) -> str:
+  """Returns a name that every file system takes, another for every key.
+
+  Args:
+    key: of a case; '.png' at its end is left out.
+  """
   key = key.removesuffix('.png')
   name = re.sub(r'[^\w.-]+', '_', key, flags=re.ASCII).lstrip('.')
   name = name[-_LONGEST_NAME:]
@@ -255,7 +239,7 @@ def _file_name(key: str) -> str:
 
 def _summary(
   cases: list[dict[str, Any]],
-  skipped: list[Skipped],
+  skipped: list[inputs.Skipped],
   output: pathlib.Path,
   written: Sequence[str],
 ) -> str:

@@ -39,8 +39,14 @@ _MODEL_SIZES = {
   'widths': 'channels',
   'units': 'LSTM units',
   'steps': 'boxes a cell',
+  'fpn_channels': 'pyramid channels',
 }
-_ENCODER_SIZES = {'name': 'encoder', 'widths': 'encoder channels'}
+_ENCODER_SIZES = {
+  'name': 'encoder',
+  'widths': 'encoder channels',
+  'depth': 'encoder layers',
+  'width': 'encoder channels',
+}
 
 Prepare = Callable[..., str]
 Report = Callable[[pathlib.Path, dict[str, Any], sources.Cases], None]

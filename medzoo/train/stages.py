@@ -1,4 +1,4 @@
-"""The two kinds of stage: fit a task, map a predictor over cases.
+"""The kinds of stage: fit a task, map a predictor over cases, label films.
 
 A stage leaves what later ones need in its own folder: fit the parameters, map
 one file a case. A stage that is finished is not done again; one that was
@@ -19,6 +19,7 @@ from medzoo.train import feeds
 from medzoo.train import initial
 from medzoo.train import loop
 from medzoo.train import mapping
+from medzoo.train import pseudo
 from medzoo.train import state
 from medzoo.train import writers
 from medzoo.weights import native
@@ -58,9 +59,11 @@ def run_stages(run: Run) -> list[dict[str, Any]]:
       rows.append(fit(run, name))
     elif kind == 'map':
       rows.append(map_stage(run, name))
+    elif kind == 'pseudo':
+      rows.append(label(run, name))
     else:
       raise build.ConfigError(
-        f'stages.{name}.kind: found {kind!r}, expected fit or map'
+        f'stages.{name}.kind: found {kind!r}, expected fit, map or pseudo'
       )
   return rows
 
@@ -99,7 +102,7 @@ def fit(run: Run, name: str) -> dict[str, Any]:
     feed = feeds.make(run, name)
     run.writer.log(
       f'{run.name}{name}: {len(feed.training)} training examples '
-      f'({int(feed.training.positive.sum())} with a lesion), '
+      f'({int(feed.training.positive.sum())} positive), '
       f'{len(feed.validation)} for validation'
     )
     seed = run.config['seed']
@@ -144,6 +147,31 @@ def map_stage(run: Run, name: str) -> dict[str, Any]:
     'name': run.name + name,
     'kind': 'map',
     'cases': len(outputs),
+    'seconds': sum(output.seconds for output in outputs.values()),
+  }
+
+
+def label(run: Run, name: str) -> dict[str, Any]:
+  """Labels the films of a stage's split that have no masks.
+
+  Returns:
+    The stage's row of the results.
+  """
+  spec = run.config['stages'][name]
+  split = spec['data']['split']
+  _, films = pseudo.split(run.cases[split])
+  alone = dataclasses.replace(run, cases={split: films})
+  outputs = predict(alone, name, spec['predictor'], split)
+  kept = pseudo.write(run.folder / name, outputs, films, spec['min_confidence'])
+  run.writer.log(
+    f'{run.name}{name}: kept {kept} of {len(films)} films without masks, the'
+    f' others are for a person to judge, see {run.folder / name / "panels"}'
+  )
+  return {
+    'name': run.name + name,
+    'kind': 'pseudo',
+    'cases': len(films),
+    'kept': kept,
     'seconds': sum(output.seconds for output in outputs.values()),
   }
 

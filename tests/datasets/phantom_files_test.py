@@ -28,8 +28,8 @@ class PhantomFilesTest(absltest.TestCase):
 
   def test_every_layout_tells_the_same(self):
     found = {}
-    # Pictures hold a part of the scan only.
-    for name in phantom_files.LAYOUTS.keys() - {'boxes_json'}:
+    # Pictures hold a part of the scan only, films none.
+    for name in phantom_files.LAYOUTS.keys() - {'boxes_json', 'lung_cxr'}:
       cases = sources.open_cases(self.prepare(name), 'all')
       self.assertLen(cases, 3)
       found[name] = {
@@ -51,6 +51,18 @@ class PhantomFilesTest(absltest.TestCase):
     with mock.patch.object(chest_ct, 'write') as write:
       self.assertEqual(self.prepare('lidc_idri'), first)
     write.assert_not_called()
+
+  def test_films(self):
+    root = phantom_files.make(
+      'lung_cxr', 'phantom_smoke', {'cases': 2, 'poses': 1}, self.data
+    )
+    self.assertStartsWith(root.name, 'folders-')
+    self.assertLen(list((root / 'images').iterdir()), 2)
+    self.assertTrue((root / 'patients.csv').exists())
+    with self.assertRaisesRegex(ValueError, "'layout', expected one of cases"):
+      phantom_files.make(
+        'lung_cxr', 'phantom_smoke', {'layout': 'lidc'}, self.data
+      )
 
   def test_an_interrupted_making_is_redone(self):
     def fail(path, **unused):

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from absl.testing import absltest
 from absl.testing import parameterized
 from PIL import Image
+from PIL import TiffImagePlugin
 
 from medzoo.io import images
 
@@ -83,6 +84,50 @@ class ImagesTest(parameterized.TestCase):
   def test_deep_greys_are_refused(self, kind):
     with self.assertRaisesRegex(ValueError, 'picture: found greys of more .*I'):
       self.save(Image.fromarray(_GREY.astype(np.uint16) * 16), kind)
+
+  @parameterized.product(kind=('PNG', 'TIFF'), order=('<', '>'))
+  def test_deep_greys_return_where_asked_for(self, kind, order):
+    pixels = _GREY.astype(np.uint16) * 257
+    mode = 'I;16' if order == '<' else 'I;16B'
+    data = pixels.astype(f'{order}u2').tobytes()
+    Image.frombytes(mode, pixels.shape[::-1], data).save(self.path, kind)
+    for read in (
+      images.read(self.path, deep=True),
+      images.read_labels(self.path),
+    ):
+      self.assertEqual(read.dtype, np.uint16)
+      np.testing.assert_array_equal(read, pixels)
+
+  def test_a_deep_tiff_whose_0_is_white_is_turned_round(self):
+    pixels = _GREY.astype(np.uint16) * 257
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    # Pillow turns shallow ones round by itself, in both directions.
+    for stored, expected in ((pixels, 65535 - pixels), (_GREY, _GREY)):
+      Image.fromarray(stored).save(self.path, 'TIFF', tiffinfo=tags)
+      with Image.open(self.path) as image:
+        self.assertEqual(image.tag_v2[262], 0)
+      read = images.read(self.path, deep=True)
+      np.testing.assert_array_equal(read, expected)
+
+  def test_wider_greys_are_refused_even_then(self):
+    Image.fromarray(_GREY.astype(np.float32)).save(self.path, 'TIFF')
+    with self.assertRaisesRegex(ValueError, 'found greys of more than 16 bits'):
+      images.read(self.path, deep=True)
+
+  def test_labels_are_numbers_not_colours(self):
+    labels = _GREY % 3
+    palette = Image.fromarray(labels, 'P')
+    palette.putpalette([0, 0, 0, 200, 0, 0, 0, 90, 0])
+    grey = Image.fromarray(labels)
+    for image in (palette, grey, grey.convert('RGB'), grey.convert('LA')):
+      image.save(self.path, 'PNG')
+      np.testing.assert_array_equal(images.read_labels(self.path), labels)
+    Image.fromarray(labels > 0).save(self.path, 'PNG')
+    np.testing.assert_array_equal(images.read_labels(self.path), labels > 0)
+    Image.fromarray(_COLOUR).save(self.path, 'PNG')
+    with self.assertRaisesRegex(ValueError, 'picture: found colours, expected'):
+      images.read_labels(self.path)
 
   def test_a_pile_of_pictures_is_refused(self):
     page = Image.fromarray(_GREY)

@@ -7,6 +7,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from pycocotools import coco
 from pycocotools import cocoeval
+from pycocotools import mask as pycoco_mask
 
 from medzoo.metrics import average_precision
 from medzoo.metrics import bootstrap
@@ -53,6 +54,70 @@ def _pycocotools(detections, truths, max_detections):
   return scored.eval['precision'][:, :, :, 0, 0]
 
 
+def _masks(seed, num_images=8, classes=2):
+  """Detections, truths and run lengths of both, with ties and empty masks."""
+  rng = np.random.default_rng(seed)
+  images = []
+  for _ in range(num_images):
+    m, n = rng.integers(0, 5, 2)
+    true = np.zeros((m, 16, 20), np.uint8)
+    for mask in true:
+      y, x = rng.integers(0, 10, 2)
+      mask[y : y + rng.integers(2, 9), x : x + rng.integers(2, 9)] = 1
+    found = np.zeros((n, 16, 20), np.uint8)
+    for mask in found:
+      if m and rng.random() < 0.9:
+        mask[:] = np.roll(true[rng.integers(m)], rng.integers(-1, 2), 1)
+        mask &= rng.random(mask.shape) < rng.choice([0.8, 0.97, 1])
+    rles = [
+      [pycoco_mask.encode(np.asfortranarray(mask)) for mask in masks]
+      for masks in (found, true)
+    ]
+    corners = np.zeros((n, 4)), np.zeros((m, 4))
+    kinds = [rng.integers(1, classes + 1, k) for k in (n, m)]
+    none = np.zeros(m, bool)
+    images.append(
+      (
+        box_matches.Detections(corners[0], rng.random(n).round(1), kinds[0]),
+        box_matches.Truths(corners[1], kinds[1], none, none),
+        *rles,
+      )
+    )
+  return [list(column) for column in zip(*images, strict=True)]
+
+
+def _pycocotools_of_masks(detections, truths, found, there):
+  """(10, 101, classes) precision by the independent program."""
+  annotations, results = [], []
+  for i, (one, other) in enumerate(zip(detections, truths, strict=True)):
+    for j, rle in enumerate(there[i]):
+      annotations.append({
+        'id': len(annotations) + 1, 'image_id': i, 'segmentation': rle,
+        'category_id': int(other.labels[j]), 'iscrowd': 0,
+        'area': int(pycoco_mask.area(rle)),
+      })  # fmt: skip
+    for j, rle in enumerate(found[i]):
+      results.append({
+        'image_id': i, 'segmentation': rle, 'score': float(one.scores[j]),
+        'category_id': int(one.labels[j]),
+      })  # fmt: skip
+  with contextlib.redirect_stdout(io.StringIO()):
+    truth = coco.COCO()
+    truth.dataset = {
+      'info': {},
+      'images': [
+        {'id': i, 'height': 16, 'width': 20} for i in range(len(truths))
+      ],
+      'categories': [{'id': c} for c in (1, 2)],
+      'annotations': annotations,
+    }
+    truth.createIndex()
+    scored = cocoeval.COCOeval(truth, truth.loadRes(results), 'segm')
+    scored.evaluate()
+    scored.accumulate()
+  return scored.eval['precision'][:, :, :, 0, 2]
+
+
 def _mean(precision):
   return precision[precision > -1].mean()
 
@@ -71,6 +136,23 @@ class AveragePrecisionTest(parameterized.TestCase):
       ]
       np.testing.assert_allclose(found[0], _mean(expected[0]), atol=1e-12)
       np.testing.assert_allclose(np.mean(found), _mean(expected), atol=1e-12)
+
+  @parameterized.parameters(*range(12))
+  def test_of_masks_equals_pycocotools(self, seed):
+    detections, truths, found, there = _masks(seed)
+    overlaps = [
+      np.reshape(pycoco_mask.iou(f, t, [0] * len(t)), (len(f), len(t)))
+      for f, t in zip(found, there, strict=True)
+    ]
+    matches = average_precision.match_at_all(detections, truths, overlaps)
+    expected = _pycocotools_of_masks(detections, truths, found, there)
+    for one, precision in zip(matches, expected, strict=True):
+      self.assertAlmostEqual(
+        average_precision.average_precision(one), _mean(precision), places=12
+      )
+    index, draws = np.arange(8), bootstrap.draw(8, resamples=5)
+    entry = average_precision.entry(matches, index, draws)
+    self.assertAlmostEqual(entry['value'], _mean(expected), places=12)
 
   def test_equals_pycocotools_where_truths_overlap_equally(self):
     box, rng = np.array([0.0, 0, 10, 10]), np.random.default_rng(0)

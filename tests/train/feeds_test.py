@@ -1,5 +1,6 @@
 """Tests of what fit stages train on."""
 
+import dataclasses
 import pathlib
 from unittest import mock
 
@@ -7,12 +8,16 @@ import jax
 import numpy as np
 from absl.testing import absltest
 
+from medzoo import types
+from medzoo.data import pictures
 from medzoo.models import cnn_lstm
 from medzoo.models import small_encoder
 from medzoo.tasks import sequence_detection
 from medzoo.train import build
 from medzoo.train import feeds
+from medzoo.train import mapping
 from medzoo.train import stages
+from tests.data import film_cases
 from tests.train import slice_cases
 
 _SPEC = {
@@ -96,7 +101,7 @@ class FeedsTest(absltest.TestCase):
     with self.assertRaisesRegex(
       build.ConfigError,
       r"^stages\.detector\.data\.feed: found 'slides', expected one of "
-      'patches, slices$',
+      'patches, pictures, slices$',
     ):
       feeds.make(self.run_, 'detector')
 
@@ -175,6 +180,182 @@ class FeedsTest(absltest.TestCase):
     loss, _, boxes = jax.eval_shape(losses, jax.random.key(0), batch)
     self.assertEqual((loss.shape, loss.dtype), ((), np.float32))
     self.assertEqual(boxes.shape[::2], (4, 4))
+
+
+_FILMS = {
+  'kind': 'fit',
+  'batch_size': 3,
+  'data': {
+    'feed': 'pictures',
+    'positive_share': 1.0,
+    'film': {
+      'rotate_deg': 5.0,
+      'shear': 0.05,
+      'scale': 0.1,
+      'shift': 0.05,
+      'crop': 0.1,
+      'flip': True,
+    },
+    'exposure': {
+      'gamma': 0.3,
+      'contrast': 0.1,
+      'brightness': 0.05,
+      'noise': 0.01,
+    },
+    'cover': {'most': 0, 'side': 0.2},
+    'workers': 0,
+  },
+}
+
+
+class PicturesTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    cases = [
+      film_cases.film('a'),
+      film_cases.film('b', (90, 130)),
+      film_cases.film('c', (64, 64), labels=(2,)),
+      film_cases.film('d', labels=()),
+    ]
+    self.run_ = stages.Run(
+      config={
+        'seed': 0,
+        'preprocess': {'shape': (64, 64), 'equalize': True},
+        'stages': {
+          'order': ('unet', 'heads'),
+          'unet': _FILMS,
+          'heads': _FILMS,
+        },
+      },
+      folder=pathlib.Path(self.create_tempdir().full_path),
+      name='',
+      cases={
+        'train': film_cases.Cases(cases),
+        'validation': film_cases.Cases(cases),
+      },
+      inputs='',
+      writer=mock.Mock(),
+    )
+
+  def test_films_are_what_tasks_expect(self):
+    batches = feeds.make(self.run_, 'unet').batches(_FILMS, 0)
+    labels = set()
+    for _ in range(8):
+      batch = next(batches)
+      self.assertEqual(
+        {name: (x.shape, x.dtype) for name, x in batch.items()},
+        {
+          'image': ((3, 64, 64, 1), np.float32),
+          'masks': ((3, 2, 64, 64), np.uint8),
+          'boxes': ((3, 2, 4), np.float32),
+          'labels': ((3, 2), np.int32),
+          'sizes': ((3, 2), np.int32),
+          'valid': ((3,), np.bool_),
+        },
+      )
+      there = batch['masks'].any((2, 3))
+      np.testing.assert_array_equal(batch['labels'], there * np.array([1, 2]))
+      self.assertLessEqual(batch['image'].max(), 1)
+      labels.update(map(tuple, batch['labels'].tolist()))
+    # A mirrored film with a left lung alone has a right one alone.
+    self.assertEqual(labels, {(1, 2), (0, 2), (1, 0), (0, 0)})
+
+  def test_left_stays_the_patients_left(self):
+    """Through preparing, augmenting and finishing, mirrored or not.
+
+    A film shows the patient's left lung on its right. The films' lungs are
+    told by their greys, which cross when a film is mirrored.
+    """
+    batches = feeds.make(self.run_, 'unet').batches(_FILMS, 0)
+    mirrored = as_they_are = 0
+    for _ in range(8):
+      batch = next(batches)
+      for i in np.flatnonzero((batch['labels'] > 0).all(1)):
+        right, left = batch['masks'][i] > 0
+        self.assertLess(np.nonzero(right)[1].mean(), np.nonzero(left)[1].mean())
+        self.assertLess(batch['boxes'][i, 0, 1], batch['boxes'][i, 1, 1])
+        image = batch['image'][i, :, :, 0]
+        dark_is_right = np.median(image[right]) < np.median(image[left])
+        # The dark lung is the larger one too, so masks follow their lungs.
+        self.assertEqual(right.sum() > left.sum(), dark_is_right)
+        as_they_are += dark_is_right
+        mirrored += not dark_is_right
+    self.assertGreater(min(mirrored, as_they_are), 3)
+
+  def test_sides_are_kept_unless_flipping_is_asked_for(self):
+    film = {**_FILMS['data']['film'], 'flip': False}
+    spec = {**_FILMS, 'data': {**_FILMS['data'], 'film': film}}
+    self.run_.config['stages']['unet'] = spec
+    batches = feeds.make(self.run_, 'unet').batches(spec, 0)
+    for _ in range(8):
+      batch = next(batches)
+      for i in np.flatnonzero((batch['labels'] > 0).all(1)):
+        image = batch['image'][i, :, :, 0]
+        right, left = batch['masks'][i] > 0
+        self.assertLess(np.median(image[right]), np.median(image[left]))
+
+  def test_validation_is_what_prediction_sees(self):
+    feed = feeds.make(self.run_, 'unet')
+    first, second = feed.eval_batches(_FILMS)
+    self.assertEqual(second['valid'].tolist(), [True, False, False])
+    for i, case in enumerate(self.run_.cases['validation'][:3]):
+      picture = pictures.prepare(case.volume, **self.run_.config['preprocess'])
+      np.testing.assert_allclose(
+        first['image'][i, :, :, 0], picture.pixels / 255, atol=1e-6
+      )
+      self.assertEqual(first['sizes'][i].tolist(), list(picture.inner))
+
+  def test_a_film_without_masks_is_an_error_without_a_stage_for_it(self):
+    cases = self.run_.cases['train']
+    cases[1] = dataclasses.replace(cases[1], masks=None)
+    with self.assertRaisesRegex(ValueError, '^b: found no masks'):
+      feeds.make(self.run_, 'unet')
+
+  def test_what_a_stage_labelled_is_trained_on(self):
+    """Films that it set aside, and all others without masks, are not."""
+    stages_ = self.run_.config['stages']
+    stages_['order'] = ('unet', 'pseudo', 'heads')
+    stages_['pseudo'] = {'kind': 'pseudo'}
+    stages_['heads'] = {
+      **_FILMS,
+      'data': {**_FILMS['data'], 'pseudo': 'pseudo'},
+    }
+    cases = self.run_.cases['train']
+    known = cases[0].masks
+    for i in (0, 1):
+      cases[i] = dataclasses.replace(cases[i], masks=None)
+    self.assertLen(feeds.make(self.run_, 'unet').training, 2)
+    folder = self.run_.folder / 'pseudo'
+    (folder / 'outputs').mkdir(parents=True)
+    (folder / 'kept.json').write_text('["a"]')
+    with mock.patch.object(mapping, 'read_all') as read:
+      lungs = types.MaskDetections(
+        known.masks, np.zeros((2, 4)), np.ones(2), known.labels
+      )
+      read.return_value = {
+        key: mapping.Output(key, {'lungs': lungs}, 0.0) for key in 'ab'
+      }
+      feed = feeds.make(self.run_, 'heads')
+    self.assertLen(feed.training, 3)
+    self.assertLen(feed.validation, 4)
+    picture = pictures.prepare(
+      cases[0].volume, **self.run_.config['preprocess']
+    )
+    np.testing.assert_array_equal(
+      feed.training[0]['masks'], picture.place(known.masks) >= 0.5
+    )
+
+  def test_stages_share_the_examples(self):
+    feed = feeds.make(self.run_, 'unet')
+    self.run_.cases.clear()
+    again = feeds.make(self.run_, 'heads')
+    self.assertEqual(self.run_.writer.log.call_count, 2)
+    for index in range(4):
+      jax.tree.map(
+        np.testing.assert_array_equal,
+        again.training[index],
+        feed.training[index],
+      )
 
 
 if __name__ == '__main__':

@@ -103,6 +103,20 @@ class InitialTest(parameterized.TestCase):
     with self.assertRaisesRegex(build.ConfigError, "name 'resnot'"):
       self._torch(model='resnot')
 
+  def test_torch_weights_whose_order_is_another(self):
+    bias = np.arange(4, dtype=np.float32)
+    path = self.folder / 'heads.safetensors'
+    safetensors.numpy.save_file({'rpn.head.bbox_pred.bias': bias}, path)
+    found = initial.start(
+      {'params': {'rpn': {'deltas': {'bias': np.zeros(4, np.float32)}}}},
+      [dict(weights=str(path), model='mask_rcnn', modules=('rpn',))],
+      lambda stage: self.folder / stage,
+    )
+    # Torch's is dx, dy, dw, dh.
+    np.testing.assert_array_equal(
+      found['params']['rpn']['deltas']['bias'], [1, 0, 3, 2]
+    )
+
   def test_own_weights_of_a_stage_and_of_a_file(self):
     ones = jax.tree.map(np.ones_like, _variables())
     native.save(self.folder / 'first.safetensors', ones, {})

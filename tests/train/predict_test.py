@@ -20,6 +20,8 @@ from medzoo.io import volumes
 from medzoo.train import build
 from medzoo.train import predict
 from medzoo.train.protocols import nodules
+from tests.io import dicom_maker
+from tests.train import lung_cases
 from tests.train import slice_cases
 
 _BOX = np.array([8.0, 16, 24, 40])
@@ -56,6 +58,20 @@ class _Told:
     }
 
 
+class _Outlines:
+  """Finds two lungs in every picture, the left one as sure as it is told."""
+
+  stages = ()
+
+  def __init__(self, score):
+    self.score = score
+
+  def __call__(self, variables, volume):
+    del variables
+    masks = lung_cases.lungs(volume.grid.shape[1:])
+    return {'lungs': lung_cases.found(masks, [1, 2], [0.9, self.score])}
+
+
 class PredictTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -67,10 +83,12 @@ class PredictTest(parameterized.TestCase):
     told = mock.patch.object(build, 'build', lambda *_: _Told())
     self.enter_context(told)
 
-  def save_model(self, protocol, classes):
+  def save_model(
+    self, protocol, classes, *, name='run', predictor=None, threshold=0.5
+  ):
     config = {
       'stages': {'order': ()},
-      'evaluation': {'protocol': protocol, 'predictor': {}},
+      'evaluation': {'protocol': protocol, 'predictor': predictor or {}},
       'preprocess': {
         'shape': (64, 96),
         'pixel_mm': 1.0,
@@ -78,9 +96,10 @@ class PredictTest(parameterized.TestCase):
         'region': 'none',
       },
     }
-    (self.workdir / 'model').mkdir(parents=True, exist_ok=True)
-    facts = {'config': config, 'threshold': 0.5, 'classes': classes}
-    (self.workdir / 'model' / 'config.json').write_text(json.dumps(facts))
+    folder = self.workdir.with_name(name) / 'model'
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {'config': config, 'threshold': threshold, 'classes': classes}
+    (folder / 'config.json').write_text(json.dumps(facts))
 
   def save_scan(self, name):
     path = self.input / f'{name}.mha'
@@ -93,9 +112,10 @@ class PredictTest(parameterized.TestCase):
     path.parent.mkdir(exist_ok=True, parents=True)
     Image.new('RGB', size, (90, 90, 90)).save(path)
 
-  def predict(self, source=None):
+  def predict(self, source=None, workdirs=('run',)):
     """Returns what is printed and what is in detections.json."""
-    told = predict.predict(self.workdir, source or self.input, self.output)
+    folders = [self.workdir.with_name(name) for name in workdirs]
+    told = predict.predict(folders, source or self.input, self.output)
     return told, json.loads((self.output / 'detections.json').read_text())
 
   def written(self):
@@ -228,9 +248,9 @@ class PredictTest(parameterized.TestCase):
 
   @parameterized.parameters('../../a', '..', '/etc/a', '', 'ä/ö', 'x' * 300)
   def test_no_name_leaves_the_folder(self, key):
-    name = predict._file_name(key)
+    name = predict.file_name(key)
     self.assertRegex(name, r'^[A-Za-z0-9_-][\w.-]{,110}$')
-    self.assertNotEqual(name, predict._file_name(key + 'x'))
+    self.assertNotEqual(name, predict.file_name(key + 'x'))
 
   def test_nodules_take_no_pictures(self):
     self.save_model('nodules', [])
@@ -245,6 +265,88 @@ class PredictTest(parameterized.TestCase):
     self.assertEqual(self.written(), ['detections.json', 'luna16.csv'])
     with self.assertRaisesRegex(ValueError, 'can be read: picture'):
       self.predict(self.input / 'a.png')
+
+  def save_voters(self):
+    """Three models, of which one hardly sees a left lung."""
+    for name, score in (('a', 0.8), ('b', 0.7), ('c', 0.3)):
+      spec = {'score': score}
+      self.save_model('lung_masks', ['right lung', 'left lung'], name=name,
+                      predictor=spec, threshold=score - 0.1)  # fmt: skip
+    told = mock.patch.object(
+      build, 'build', lambda _, spec, *__: _Outlines(spec['score'])
+    )
+    self.enter_context(told)
+
+  def test_several_models_vote(self):
+    self.save_voters()
+    self.save_picture('film.png')
+    told, found = self.predict(workdirs='abc')
+    self.assertAlmostEqual(found['threshold'], 0.5)
+    self.assertLen(found['model'].split('+'), 3)
+    rows = found['detections']
+    self.assertEqual([r['class'] for r in rows], ['right lung', 'left lung'])
+    np.testing.assert_allclose([r['score'] for r in rows], [0.9, 0.6])
+    masks = lung_cases.lungs((64, 96))
+    self.assertEqual([r['area_px'] for r in rows], masks.sum((1, 2)).tolist())
+    # The file does not say how large a pixel is.
+    self.assertEqual([r['area_mm2'] for r in rows], [None, None])
+    self.assertEqual(
+      self.written(),
+      [
+        *('coco.json', 'detections.json', 'lungs.csv', 'masks/film.png'),
+        'pictures/film.png',
+      ],
+    )
+    self.assertIn('lungs.csv', told)
+    _, found = self.predict(workdirs='c')
+    self.assertLen(found['detections'], 2)
+    self.assertAlmostEqual(found['threshold'], 0.2)
+
+  def test_films_of_every_kind(self):
+    self.save_voters()
+    self.save_picture('a/grey.png')
+    self.save_scan('scan')
+    (self.input / 'broken.jpg').write_text('no picture')
+    stored = np.arange(50 * 80, dtype=np.uint16).reshape(50, 80)
+    header = dicom_maker.image(
+      stored, 0, Modality='DX', PixelSpacing=[0.2, 0.1]
+    )
+    del header.ImagePositionPatient, header.ImageOrientationPatient
+    dicom_maker.save(header, self.input / 'film')
+    told, found = self.predict(workdirs='a')
+    cases = {case['case']: case for case in found['cases']}
+    self.assertEqual(list(cases), ['a/grey.png', 'film'])
+    skipped = {row['series']: row['reason'] for row in found['skipped']}
+    self.assertEqual(set(skipped), {'broken.jpg', 'scan.mha'})
+    self.assertEqual(skipped['scan.mha'], 'not_a_film')
+    # Pixels of 0.2 x 0.1 mm.
+    for row in cases['film']['detections']:
+      self.assertAlmostEqual(row['area_mm2'], row['area_px'] / 50)
+    self.assertEqual(cases['film']['pictures'], ['pictures/film.png'])
+    self.assertIn('broken.jpg: skipped', told)
+
+  def test_its_own_masks_are_not_looked_at(self):
+    self.save_voters()
+    self.save_picture('film.png')
+    self.output = self.input
+    self.predict(workdirs='a')
+    _, found = self.predict(workdirs='a')
+    self.assertEqual(found['case'], 'film.png')
+    self.assertEqual(
+      [s['series'] for s in found['skipped']],
+      ['pictures', 'masks', 'coco.json', 'detections.json', 'lungs.csv'],
+    )
+
+  def test_models_that_do_not_fit_together(self):
+    self.save_voters()
+    self.save_picture('film.png')
+    self.save_model('lung_masks', ['left lung', 'right lung'], name='d')
+    with self.assertRaisesRegex(build.ConfigError, 'found the classes'):
+      self.predict(workdirs='ad')
+    with self.assertRaisesRegex(build.ConfigError, 'lung_masks in .*slice_b'):
+      self.predict(workdirs=('a', 'run'))
+    with self.assertRaisesRegex(build.ConfigError, 'only masks are voted on'):
+      self.predict(workdirs=('run', 'a'))
 
   def test_nothing_there(self):
     with self.assertRaisesRegex(ValueError, 'no case that can be read: noth'):

@@ -12,8 +12,8 @@ names, and `train.evaluate` knows nothing else of it:
 * `BASELINE_THRESHOLDS`: whether a baseline gets a threshold too.
 * `score(outputs, truth, threshold, *, resamples, seed) -> metrics`, entries as
   `bootstrap.entry` makes them; the threshold is None for a system without one.
-* `differences(outputs, others, truth, *, resamples, seed)`: metric -> entry of
-  the paired difference of two systems.
+* `differences(outputs, others, truth, thresholds, *, resamples, seed)`: metric
+  -> entry of the paired difference of two systems, each with its threshold.
 * `ablated(outputs)`: name -> outputs, where the predictor gave besides what
   the model says without one of its parts; {} where it does not.
 * `objective(cases, found) -> float`: what baselines are tuned for, the higher
@@ -23,7 +23,8 @@ names, and `train.evaluate` knows nothing else of it:
 What `train.predict` leaves of cases that nobody has labelled is the protocol's
 too; `model` is a `predict.Model`:
 
-* `READS_PICTURES`: whether the model takes pictures beside scans.
+* `VOTES`: whether several models may be asked, see `predictors.voting`.
+* `READS`: what the model takes, as `inputs.find` calls it.
 * `describe(output, volume, model)`: what `detections.json` says of one case,
   `frame` and `detections`, those at or above the threshold.
 * `draw(output, volume, model)`: yields (number of the slice, (h, w, 3) uint8)

@@ -22,7 +22,8 @@ from medzoo.train import predict
 
 # They are compared by the curve alone.
 BASELINE_THRESHOLDS = False
-READS_PICTURES = False
+VOTES = False
+READS = ('scans',)
 
 Marks = dict[str, np.ndarray]
 Outputs = Mapping[str, mapping.Output]
@@ -124,9 +125,16 @@ def score(
 
 
 def differences(
-  outputs: Outputs, others: Outputs, truth: Truth, *, resamples: int, seed: int
+  outputs: Outputs,
+  others: Outputs,
+  truth: Truth,
+  thresholds: tuple[float | None, float | None],
+  *,
+  resamples: int,
+  seed: int,
 ) -> dict[str, Any]:
-  """Returns the paired difference of `cpm`."""
+  """Returns the paired difference of `cpm`, which knows no threshold."""
+  del thresholds
   difference = luna16.cpm_difference(
     marks_of(outputs, 'detections'),
     marks_of(others, 'detections'),

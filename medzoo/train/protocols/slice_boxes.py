@@ -51,7 +51,8 @@ from medzoo.train import predict
 from medzoo.train.protocols import nodules
 
 BASELINE_THRESHOLDS = True
-READS_PICTURES = True
+VOTES = False
+READS = ('scans', 'pictures')
 
 _FIRST = 'first_'
 _MAX_POINTS = 500
@@ -180,9 +181,16 @@ def score(
 
 
 def differences(
-  outputs: Outputs, others: Outputs, truth: Truth, *, resamples: int, seed: int
+  outputs: Outputs,
+  others: Outputs,
+  truth: Truth,
+  thresholds: tuple[float | None, float | None],
+  *,
+  resamples: int,
+  seed: int,
 ) -> dict[str, Any]:
-  """Returns the paired differences of `ap50` and `froc_mean`."""
+  """Returns those of `ap50` and `froc_mean`, which know no threshold."""
+  del thresholds
   options = {'resamples': resamples, 'seed': seed}
   index, num_groups = bootstrap.group_index(truth.keys, truth.groups)
   draws = bootstrap.draw(num_groups, **options)

@@ -126,7 +126,7 @@ class ScoreTest(absltest.TestCase):
 
   def test_differences(self):
     found = slice_boxes.differences(
-      self.outputs, self.nothing, self.truth, **_OPTIONS
+      self.outputs, self.nothing, self.truth, (0.5, 0.5), **_OPTIONS
     )
     metrics = self.score(self.outputs, 0.5)
     # Nothing is never found in any resample, so the intervals are those of
@@ -138,7 +138,7 @@ class ScoreTest(absltest.TestCase):
 
   def test_a_difference_from_itself_is_nothing(self):
     found = slice_boxes.differences(
-      self.outputs, self.outputs, self.truth, **_OPTIONS
+      self.outputs, self.outputs, self.truth, (0.5, 0.5), **_OPTIONS
     )
     for entry in found.values():
       values = [entry[key] for key in ('value', 'low', 'high')]
@@ -153,7 +153,9 @@ class ScoreTest(absltest.TestCase):
     for name in ('froc_mean', 'froc_mean_boxes'):
       self.assertIsNone(metrics[name]['value'])
       self.assertIn('place in the world', metrics[name]['why'])
-    found = slice_boxes.differences(outputs, outputs, truth, **_OPTIONS)
+    found = slice_boxes.differences(
+      outputs, outputs, truth, (0.5, 0.5), **_OPTIONS
+    )
     self.assertEqual(found['ap50']['value'], 0)
     self.assertIn('place in the world', found['froc_mean']['why'])
 

@@ -1,0 +1,1 @@
+"""Anybody's chest X-rays with masks of the lungs."""

@@ -1,0 +1,135 @@
+"""Finds what a model can look at under a path."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+from medzoo import types
+from medzoo.io import dicom
+from medzoo.io import images
+from medzoo.io import radiographs
+from medzoo.io import volumes
+from medzoo.train import build
+
+# The name of a case, and the function that reads it.
+Readable = tuple[str, Callable[[], types.Volume]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+  """A series or a file that was not read, and why, by the reader's code."""
+
+  series: str
+  reason: str
+
+
+def find(
+  source: pathlib.Path, kinds: Sequence[str], written: Sequence[pathlib.Path]
+) -> tuple[list[Readable], list[Skipped]]:
+  """Finds every case of some kinds under a path.
+
+  Args:
+    source: a file or a folder.
+    kinds: 'scans', which are DICOM series and volume files; 'pictures', files
+      of 8 bits as they are; or 'films', projection radiographs, each a
+      picture or a DICOM file, which go with no other kind.
+    written: folders of pictures that an earlier call made, which are skipped.
+
+  Returns:
+    What can be read, by its path below `source` or its series UID, and what
+    is skipped.
+
+  Raises:
+    build.ConfigError: there is no such path, or it lies in one of `written`.
+  """
+  if not source.exists():
+    raise build.ConfigError(f'--input {source}: found no such file or folder')
+  files = sorted(source.rglob('*')) if source.is_dir() else [source]
+  files, skipped = _without(written, files, source)
+  names = {
+    path: path.relative_to(source).as_posix() if path != source else path.name
+    for path in files
+    if path.is_file()
+  }
+  if 'films' in kinds:
+    readers, others = _find_films(names)
+  else:
+    readers, others = _find_scans(source, names, 'pictures' in kinds)
+  return readers, skipped + others
+
+
+def _without(
+  written: Sequence[pathlib.Path],
+  files: Sequence[pathlib.Path],
+  source: pathlib.Path,
+) -> tuple[list[pathlib.Path], list[Skipped]]:
+  """Leaves the files in some folders out."""
+  root, inside = source.resolve(), []
+  for folder in [path.resolve() for path in written]:
+    if folder in (root, *root.parents):
+      raise build.ConfigError(
+        f'--input {source}: is where pictures are to be written; choose '
+        'another --output'
+      )
+    if folder.is_dir() and root in folder.parents:
+      inside.append(folder)
+  kept = [p for p in files if not set(inside) & set(p.resolve().parents)]
+  return kept, [Skipped(f.name, 'written by predict') for f in inside]
+
+
+def _find_films(
+  names: Mapping[pathlib.Path, str],
+) -> tuple[list[Readable], list[Skipped]]:
+  """Finds every film; each file is one."""
+  readers, skipped = [], []
+  for path, name in names.items():
+    if radiographs.is_film_file(path):
+      readers.append((name, functools.partial(_read_film, path, name)))
+    else:
+      skipped.append(Skipped(name, 'not_a_film'))
+  return readers, skipped
+
+
+def _find_scans(
+  source: pathlib.Path, names: Mapping[pathlib.Path, str], reads_pictures: bool
+) -> tuple[list[Readable], list[Skipped]]:
+  """Finds every volume file, DICOM series and picture."""
+  readers, skipped, rest = [], [], set()
+  for path, name in names.items():
+    if volumes.is_volume_file(path):
+      readers.append((name, functools.partial(volumes.read, path)))
+    elif not images.is_picture_file(path):
+      rest.add(str(path))
+    elif reads_pictures:
+      readers.append((name, functools.partial(_read_picture, path, name)))
+    else:
+      skipped.append(Skipped(name, 'picture'))
+  series = dicom.find_series(source) if rest else []
+  readers += [
+    (one.uid or 'series', functools.partial(_read_series, one))
+    for one in series
+  ]
+  beside = {
+    (pathlib.Path(path).name, kind)
+    for one in series
+    for path, kind in one.skipped
+    if path in rest
+  }
+  return readers, skipped + [Skipped(*row) for row in sorted(beside)]
+
+
+def _read_series(series: dicom.Series) -> types.Volume:
+  volume = dicom.read(series)
+  if volume.spacing[0] is None:
+    raise dicom.Refused('too_few_slices', 'a single image')
+  return volume
+
+
+def _read_picture(path: pathlib.Path, name: str) -> types.Volume:
+  pixels = images.read(path)[None]
+  return types.Volume(pixels, (None, None, None), series_uid=name)
+
+
+def _read_film(path: pathlib.Path, name: str) -> types.Volume:
+  return dataclasses.replace(radiographs.read(path), series_uid=name)
