@@ -193,9 +193,14 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
   stages.unet.model.update(widths=(4, 8), groups=4)
   for name in ('heads', 'deep', 'all'):
     model = stages[name].model
-    model.encoder.update(width=4, groups=4)
+    # Group normalisation is slow to compile.
+    model.encoder.update(width=4, norm='frozen')
     model.update(
-      fpn_channels=8, rpn_channels=8, box_units=8, mask_channels=(8,)
+      fpn_channels=8,
+      rpn_channels=8,
+      box_units=8,
+      mask_channels=(8,),
+      norm='',
     )
     stages[name].task.update(
       train_proposals=20, test_proposals=20, sampled_regions=8

@@ -259,10 +259,10 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
 
 
 def _smoke_luna16(config: ml_collections.ConfigDict) -> None:
-  """The same on scans in LUNA16's layout, in three folds of a subset each."""
+  """The same on scans in LUNA16's layout, in two folds of a subset each."""
   _luna16(config)
   _tiny(config)
-  config.folds.parts = 'subset0+subset1+subset2'
+  config.folds.update(parts='subset0+subset1', reuse=True)
 
 
 def _smoke_series_csv(config: ml_collections.ConfigDict) -> None:

@@ -16,6 +16,7 @@ _CONFIG = 'experiments/lidc_lstm.py'
 def setUpModule():
   # Compiling is most of a smoke run, and much of it the same in all of them.
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp()
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 
 def tearDownModule():

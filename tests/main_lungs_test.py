@@ -25,6 +25,7 @@ _METRICS += ['both_lungs_found', 'false_lung_rate', 'box_ap', 'mask_ap']
 def setUpModule():
   # Compiling is most of a smoke run, and much of it the same in all of them.
   os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp()
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 
 def tearDownModule():

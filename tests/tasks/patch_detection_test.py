@@ -44,7 +44,7 @@ class PatchDetectionTest(absltest.TestCase):
   def test_learns_one_batch_by_heart(self):
     task = _screening()
     batch = _batch(8, (15, 30, 30))
-    variables = task.init(jax.random.key(0, impl='rbg'), batch)
+    variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
     tx = optax.adam(1e-2)
 
     @jax.jit
@@ -74,7 +74,7 @@ class PatchDetectionTest(absltest.TestCase):
   def test_what_is_not_valid_has_no_influence(self):
     task = _screening(hard=1.0)
     batch = _batch(4, (15, 30, 30))
-    variables = task.init(jax.random.key(0, impl='rbg'), batch)
+    variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
     batch['valid'][3] = False
     loss = jax.jit(
       lambda batch: task.loss(variables, batch, jax.random.key(0), train=False)[
@@ -96,8 +96,8 @@ class PatchDetectionTest(absltest.TestCase):
       model, extent=(25.0, 48.0, 48.0), hard=1.0, regression_weight=0.25
     )
     batch = jax.tree.map(jnp.asarray, _batch(2, (25, 48, 48)))
-    variables = task.init(jax.random.key(0, impl='rbg'), batch)
-    total, (terms, _) = task.loss(
+    variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
+    total, (terms, _) = jax.jit(task.loss, static_argnames='train')(
       variables, batch, jax.random.key(0), train=False
     )
     expected = terms['classification'] + 0.25 * terms['regression']

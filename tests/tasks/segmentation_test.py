@@ -36,7 +36,7 @@ def _task():
 
 
 def _train(task, batch, steps):
-  variables = task.init(jax.random.key(0, impl='rbg'), batch)
+  variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
   tx = optax.adam(optax.cosine_decay_schedule(2e-2, steps))
 
   @jax.jit
@@ -78,7 +78,7 @@ class SegmentationTest(absltest.TestCase):
 
   def test_what_is_not_valid_has_no_influence(self):
     task, batch = _task(), _batch([(1, 2), (1,), (2,)])
-    variables = task.init(jax.random.key(0, impl='rbg'), batch)
+    variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
     batch['valid'][2] = False
     loss = jax.jit(
       lambda batch: task.loss(variables, batch, jax.random.key(0), train=False)

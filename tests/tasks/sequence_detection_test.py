@@ -51,7 +51,7 @@ def _task(**changes) -> sequence_detection.SequenceDetection:
 
 def _train(task, batch, steps, rate):
   """Returns the variables and losses after some steps on one batch."""
-  variables = task.init(jax.random.key(0, impl='rbg'), batch)
+  variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
   tx = optax.chain(
     optax.clip_by_global_norm(1.0),
     optax.adam(optax.cosine_decay_schedule(rate, steps)),
@@ -95,7 +95,7 @@ class SequenceDetectionTest(absltest.TestCase):
 
   def test_what_is_not_valid_has_no_influence(self):
     task, batch = _task(), _batch(3)
-    variables = task.init(jax.random.key(0, impl='rbg'), batch)
+    variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
     batch['valid'][2] = False
     loss = jax.jit(
       lambda batch: task.loss(variables, batch, jax.random.key(0), train=False)
@@ -109,7 +109,7 @@ class SequenceDetectionTest(absltest.TestCase):
 
   def test_overfeat_predicts_without_a_second_look(self):
     task, batch = _task(layers=0, steps=1, rezoom=False), _batch(2)
-    variables = task.init(jax.random.key(0, impl='rbg'), batch)
+    variables = jax.jit(task.init)(jax.random.key(0, impl='rbg'), batch)
     found = jax.jit(task.predict)(variables, batch)
     self.assertEqual(found['boxes'].shape, (2, 16, 4))
     self.assertFalse((found['accepted'] & found['suppressed']).any())
