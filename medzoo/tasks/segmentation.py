@@ -15,6 +15,7 @@ from medzoo import tasks
 from medzoo.data import drawing
 from medzoo.data import lung_shapes
 from medzoo.losses import segmentation
+from medzoo.metrics import segmentation as metrics
 
 # How many validation films are drawn.
 _NUM_PICTURES = 4
@@ -74,7 +75,7 @@ class Evaluator:
   """Collects Dice of validation films, at the network's size, uncleaned."""
 
   def __init__(self):
-    self._dice: list[np.ndarray] = []
+    self._dice: list[list[float]] = []
     self._pictures: list[np.ndarray] = []
 
   def update(self, batch: Batch, predictions: dict[str, np.ndarray]) -> None:
@@ -82,10 +83,12 @@ class Evaluator:
     for i in np.flatnonzero(np.asarray(batch['valid'])):
       truth = np.asarray(batch['masks'][i]) > 0
       found = np.asarray(predictions['masks'][i])
-      shared = 2.0 * (truth & found).sum((1, 2))
-      both = truth.sum((1, 2)) + found.sum((1, 2))
-      there = truth.any((1, 2))
-      self._dice.append(np.where(there, shared / np.maximum(both, 1), np.nan))
+      self._dice.append(
+        [
+          metrics.dice(a, b) if a.any() else np.nan
+          for a, b in zip(truth, found, strict=True)
+        ]
+      )
       if len(self._pictures) < _NUM_PICTURES:
         self._pictures.append(_draw(batch['image'][i], truth, found))
 
