@@ -19,12 +19,13 @@ from medzoo import types
 from medzoo.data import lung_panels
 from medzoo.data import sources
 from medzoo.io import coco_masks
+from medzoo.io import lung_masks
 from medzoo.predictors import unet_votes
 from medzoo.train import mapping
 
 # What a pseudo stage leaves for the feed of a later one.
 _KEPT = 'kept.json'
-_CLASSES = {1: 'right lung', 2: 'left lung'}
+_CLASSES = dict(enumerate(lung_masks.CLASSES, 1))
 
 
 def write(
