@@ -73,13 +73,18 @@ def _add_both(shapes, conv, norm, window, inputs, outputs):
 
 
 def draw(shapes):
-  """Draws arrays; variances are small, so that epsilon counts."""
+  """Draws arrays.
+
+  Variances are small, so that epsilon counts, and so are the kernels of the
+  pyramid, so that its levels have a deviation of about 1.
+  """
   arrays = {}
   for name, shape in shapes.items():
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     leaf = name.rpartition('/')[2]
     if leaf == 'kernel':
-      array = rng.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape)
+      small = 0.1 if name.startswith('fpn_p') else 1
+      array = rng.normal(0, small * math.sqrt(2 / math.prod(shape[:-1])), shape)
     elif leaf == 'gamma':
       array = rng.uniform(0.05, 0.15, shape)
     elif leaf == 'moving_variance':
