@@ -167,6 +167,9 @@ def torch_name(module: tuple[str, ...]) -> str:
 
   Args:
     module: its path here, ('fpn', 'inner2', 'conv') say.
+
+  Raises:
+    ValueError: there is no such layer.
   """
   match module:
     case ('encoder', *rest):
@@ -181,7 +184,10 @@ def torch_name(module: tuple[str, ...]) -> str:
     case ('mask_head', layer, kind):
       index = int(layer.removeprefix('conv')) - 1
       return f'roi_heads.mask_head.{index}.{_place(kind)}'
-  return _TORCH_NAMES['/'.join(module)]
+  name = '/'.join(module)
+  if name not in _TORCH_NAMES:
+    raise ValueError(f'no layer {name} in a Mask R-CNN')
+  return _TORCH_NAMES[name]
 
 
 def _place(kind: str) -> int:

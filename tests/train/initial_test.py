@@ -131,6 +131,8 @@ class KerasTest(absltest.TestCase):
     )
     self.assertTrue(found['mask_head']['double']['kernel'].all())
     self.assertFalse(found['mask_head']['logits']['kernel'].any())
+    with self.assertRaisesRegex(ValueError, 'no layer c1/.* in a Mask R-CNN'):
+      self._start(variables, model='mask_rcnn', to='encoder')
     del arrays['bn_conv1/gamma']
     keras_reference.write(self.path, arrays)
     with self.assertRaisesRegex(
