@@ -214,7 +214,7 @@ def max_pool_2d(
   x: Float[Array, 'b h w c'],
   window: int,
   stride: int,
-  padding: tuple[int, int] = (0, 0),
+  padding: tuple[int, int] | Literal['SAME'] = (0, 0),
 ) -> Float[Array, 'b h2 w2 c']:
   """Takes the largest of each square window, rows first, then columns.
 
@@ -225,9 +225,13 @@ def max_pool_2d(
     x: maps.
     window: side of the window.
     stride: step along y and x.
-    padding: rows before and after, and columns likewise, that never win.
+    padding: rows before and after, and columns likewise, that never win; or
+      'SAME', as TensorFlow pads, to ceil(h / stride) rows.
   """
-  both = (padding, padding)
+  both = [padding, padding]
+  if padding == 'SAME':
+    sides = (window, window), (stride, stride)
+    both = lax.padtype_to_pads(x.shape[1:3], *sides, padding)
   x = jnp.pad(x, ((0, 0), *both, (0, 0)), constant_values=-jnp.inf)
   for axis in (1, 2):
     last = x.shape[axis] - window

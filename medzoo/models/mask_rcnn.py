@@ -1,9 +1,10 @@
 """Mask R-CNN: finds things in an image, each with a class, a box and a mask.
 
 He et al. 2017 (arXiv 1703.06870) on a feature pyramid, as torchvision computes
-it, so that the weights of its `maskrcnn_resnet50_fpn` load. This file holds
-the layers; `mask_rcnn_forward` joins them to detections and to what the losses
-need, and `predictors.mask_rcnn` runs them on images of any size.
+it, so that the weights of its `maskrcnn_resnet50_fpn` load; what Matterport's
+want is in `mask_rcnn_matterport`. This file holds the layers;
+`mask_rcnn_forward` joins them to detections and to what the losses need, and
+`predictors.mask_rcnn` runs them on images of any size.
 
   import jax
   from medzoo.models import mask_rcnn, resnet
@@ -30,15 +31,16 @@ from jaxtyping import Array, Float
 from medzoo import models
 from medzoo.models import fpn
 from medzoo.models import mask_rcnn_heads
+from medzoo.models import mask_rcnn_matterport
 from medzoo.models import resnet
 
 FACTS = models.Facts(
   task='finds things in images: class, box and mask of each',
   input_shape=(800, 1344, 3),
-  weights="torchvision's maskrcnn_resnet50_fpn",
+  weights="torchvision's maskrcnn_resnet50_fpn, Matterport's mask_rcnn_coco",
 )
 # The layers whose shapes depend on the number of classes, in torch's names:
-# to be ignored where weights of another number are loaded.
+# to be ignored where weights of another number are loaded, Matterport's too.
 CLASS_LAYERS = (
   'roi_heads.box_predictor',
   'roi_heads.mask_predictor.mask_fcn_logits',
@@ -165,6 +167,9 @@ def torch_name(module: tuple[str, ...]) -> str:
 
   Args:
     module: its path here, ('fpn', 'inner2', 'conv') say.
+
+  Raises:
+    ValueError: there is no such layer.
   """
   match module:
     case ('encoder', *rest):
@@ -179,7 +184,10 @@ def torch_name(module: tuple[str, ...]) -> str:
     case ('mask_head', layer, kind):
       index = int(layer.removeprefix('conv')) - 1
       return f'roi_heads.mask_head.{index}.{_place(kind)}'
-  return _TORCH_NAMES['/'.join(module)]
+  name = '/'.join(module)
+  if name not in _TORCH_NAMES:
+    raise ValueError(f'no layer {name} in a Mask R-CNN')
+  return _TORCH_NAMES[name]
 
 
 def _place(kind: str) -> int:
@@ -249,5 +257,7 @@ def _channels_last(weight: np.ndarray, side: int = 7) -> np.ndarray:
   maps = weight.reshape(len(weight), -1, side, side)
   return maps.transpose(0, 2, 3, 1).reshape(weight.shape)
 
+
+keras_tensors = mask_rcnn_matterport.torch_tensors
 
 Model = MaskRCNN

@@ -2,7 +2,10 @@
 
 He et al. 2015 (arXiv 1512.03385) as torchvision and timm compute it, so that
 their weights load: the stride of a bottleneck is in its 3x3 convolution
-(called v1.5), and padding is symmetric.
+(called v1.5), and padding is symmetric. With `style='keras'` as Matterport's
+Mask R-CNN computes it, of 50 or 101 layers (github.com/matterport/Mask_RCNN),
+and Keras's first ResNet-50 but for the last row and column of the stem's pool,
+which that leaves out (github.com/fchollet/deep-learning-models).
 
   import jax
   from medzoo.models import resnet
@@ -14,20 +17,23 @@ their weights load: the stride of a bottleneck is in its 3x3 convolution
 """
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from medzoo import models
 from medzoo.models import blocks
+from medzoo.models import keras_layers
 
 FACTS = models.Facts(
   task='encodes images for a detector',
   input_shape=(224, 224, 3),
-  weights="torchvision's and timm's resnet18 to resnet152",
+  weights="torchvision's and timm's resnet18 to resnet152, Keras's resnet50",
 )
 # Units of c2 to c5.
 _UNITS = {
@@ -50,6 +56,9 @@ class ResNet(nn.Module):
     num_classes: of the classifier; None leaves it out.
     epsilon: added to the variance.
     momentum: of batch normalisation's running averages.
+    style: 'torch'; or 'keras', where the stride of a bottleneck is in its
+      first 1x1 convolution, as first published, and the stem's pool is padded
+      as TensorFlow pads. Keras's weights want an `epsilon` of 1e-3 too.
     dtype: the type computed in; parameters and outputs are float32.
   """
 
@@ -60,6 +69,7 @@ class ResNet(nn.Module):
   num_classes: int | None = None
   epsilon: float = 1e-5
   momentum: float = 0.9
+  style: str = 'torch'
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -70,7 +80,9 @@ class ResNet(nn.Module):
 
     Args:
       x: images. Torchvision's weights want RGB in [0, 1], less (0.485, 0.456,
-        0.406), by (0.229, 0.224, 0.225).
+        0.406), by (0.229, 0.224, 0.225). Keras's want 0 to 255, not divided:
+        its own BGR less (103.939, 116.779, 123.68), Matterport's RGB less
+        (123.7, 116.8, 103.9).
       train: whether batch normalisation uses the batch's own statistics; a
         frozen one never does.
 
@@ -81,13 +93,16 @@ class ResNet(nn.Module):
       `logits` (b, num_classes).
 
     Raises:
-      ValueError: there is no such depth or norm.
+      ValueError: there is no such depth, norm or style.
     """
     if self.depth not in _UNITS:
       raise ValueError(
         f'depth: found {self.depth}, expected one of '
         f'{", ".join(map(str, _UNITS))}'
       )
+    if self.style not in ('torch', 'keras'):
+      raise ValueError(f'style: found {self.style!r}, expected torch or keras')
+    keras = self.style == 'keras'
     layer = functools.partial(
       blocks.ConvNorm2D,
       norm=self.norm,
@@ -97,7 +112,7 @@ class ResNet(nn.Module):
       dtype=self.dtype,
     )
     x = nn.relu(layer(self.width, 7, 2, name='c1')(x, train=train))
-    x = blocks.max_pool_2d(x, 3, 2, (1, 1))
+    x = blocks.max_pool_2d(x, 3, 2, 'SAME' if keras else (1, 1))
     maps = {}
     for i, units in enumerate(_UNITS[self.depth]):
       x = Stage(
@@ -106,6 +121,7 @@ class ResNet(nn.Module):
         2 if i else 1,
         self.depth >= 50,
         layer,
+        keras,
         name=f'c{i + 2}',
       )(x, train=train)
       maps[f'c{i + 2}'] = x
@@ -124,6 +140,7 @@ class Stage(nn.Module):
   stride: int
   bottleneck: bool
   layer: Callable[..., nn.Module]
+  stride_first: bool = False
 
   @nn.compact
   def __call__(
@@ -131,9 +148,13 @@ class Stage(nn.Module):
   ) -> Float[Array, 'b h2 w2 o']:
     """Returns the last unit's map."""
     for i in range(self.units):
-      stride = 1 if i else self.stride
       x = Unit(
-        self.features, stride, self.bottleneck, self.layer, name=f'unit{i}'
+        self.features,
+        1 if i else self.stride,
+        self.bottleneck,
+        self.layer,
+        self.stride_first,
+        name=f'unit{i}',
       )(x, train=train)
     return x
 
@@ -146,12 +167,14 @@ class Unit(nn.Module):
     stride: of the 3x3 convolution, the first where there are two.
     bottleneck: which of the two forms.
     layer: makes a convolution with its normalisation.
+    stride_first: whether a bottleneck's stride is in its first convolution.
   """
 
   features: int
   stride: int
   bottleneck: bool
   layer: Callable[..., nn.Module]
+  stride_first: bool = False
 
   @nn.compact
   def __call__(
@@ -161,7 +184,8 @@ class Unit(nn.Module):
     n, step = self.features, self.stride
     layers = ((n, 3, step), (n, 3, 1))
     if self.bottleneck:
-      layers = ((n, 1, 1), (n, 3, step), (4 * n, 1, 1))
+      first, second = (step, 1) if self.stride_first else (1, step)
+      layers = ((n, 1, first), (n, 3, second), (4 * n, 1, 1))
     y = x
     for i, sizes in enumerate(layers, 1):
       y = self.layer(*sizes, name=f'conv{i}')(y, train=train)
@@ -190,6 +214,62 @@ def torch_name(module: tuple[str, ...]) -> str:
         layer = layer.replace('conv', 'bn')
       return f'layer{int(stage[1:]) - 1}.{unit.removeprefix("unit")}.{layer}'
   raise ValueError(f'no layer {"/".join(module)} in a ResNet')
+
+
+_KERAS_LAYER = re.compile(r'res([2-5])([a-z])_branch(1|2[abc])')
+_KERAS_BRANCHES = {
+  '1': ('downsample.0', 'downsample.1'),
+  '2a': ('conv1', 'bn1'),
+  '2b': ('conv2', 'bn2'),
+  '2c': ('conv3', 'bn3'),
+}
+
+
+def keras_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Names and arranges the arrays of Keras's ResNet as torch would.
+
+  Args:
+    arrays: as `weights.keras_files.read` gives them, of Keras's first
+      ResNet-50 (`resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5`, whose
+      layers are called `res2a_branch2a`) or of another with these names.
+
+  Returns:
+    Arrays by torch's names, for `weights.naming.fill`; what is not a ResNet's
+    stays under its own.
+
+  Raises:
+    ValueError: a layer lacks an array, or its arrays do not fit each other.
+  """
+  layers = keras_layers.by_layer(arrays)
+  return take_keras(layers) | keras_layers.rest(layers)
+
+
+def take_keras(layers: keras_layers.Layers) -> dict[str, np.ndarray]:
+  """Takes a ResNet out of a file's layers; see `keras_tensors`."""
+  tensors = {}
+  for conv in list(layers):
+    names = _keras_names(conv)
+    if names:
+      norm, *torch = names
+      both = keras_layers.take_both(layers, conv, norm)
+      tensors |= keras_layers.both_as_torch(*torch, *both)
+  if 'fc1000' in layers:
+    head = keras_layers.take_conv(layers, 'fc1000')
+    tensors |= keras_layers.as_torch('fc', head)
+  return tensors
+
+
+def _keras_names(conv: str) -> tuple[str, str, str] | None:
+  """Returns the normalisation's name, and torch's names of the two."""
+  if conv == 'conv1':
+    return 'bn_conv1', 'conv1', 'bn1'
+  found = _KERAS_LAYER.fullmatch(conv)
+  if not found:
+    return None
+  stage, unit, branch = found.groups()
+  place = f'layer{int(stage) - 1}.{ord(unit) - ord("a")}'
+  first, second = _KERAS_BRANCHES[branch]
+  return conv.replace('res', 'bn'), f'{place}.{first}', f'{place}.{second}'
 
 
 Model = ResNet

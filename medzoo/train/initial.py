@@ -8,12 +8,17 @@ model's variables:
   dict(weights='old/model/screening.safetensors', modules=(), to='encoder')
   dict(weights='resnet50.pth', model='resnet', modules=(), to='encoder',
        ignore=('fc',))
+  dict(weights='mask_rcnn_coco.h5', model='mask_rcnn', modules=(),
+       ignore=('roi_heads.box_predictor',
+               'roi_heads.mask_predictor.mask_fcn_logits'))
 
 `modules` are paths in the source, () for all; `to` is the module of the target
 that they lie in. A stage is one of this run, or of another work folder's model
 (where it has folds, the one on all cases). With `model` the file is another
-framework's, and the zoo's file of that name says what it calls its tensors;
-`ignore` lists its layers that are left out, in its own names.
+framework's, torch's or, if it ends in .h5, Keras's, and the zoo's file of that
+name says what it calls its tensors; `ignore` lists layers that are left out,
+in torch's names for Keras too: those above are `mask_rcnn.CLASS_LAYERS`, which
+depend on the number of classes.
 """
 
 import pathlib
@@ -23,6 +28,7 @@ from typing import Any
 import flax.traverse_util
 
 from medzoo.train import build
+from medzoo.weights import keras_files
 from medzoo.weights import naming
 from medzoo.weights import native
 from medzoo.weights import torch_files
@@ -94,9 +100,11 @@ def _foreign(
 ) -> dict[str, Any]:
   """Reads another framework's file into the shape of the module at `to`."""
   module = build.module('models', source['model'])
-  if not hasattr(module, 'torch_name'):
+  keras = path.suffix in ('.h5', '.hdf5')
+  if not hasattr(module, 'keras_tensors' if keras else 'torch_name'):
     raise build.ConfigError(
-      f'init_from: model {source["model"]!r} has no names in other frameworks'
+      f'init_from: model {source["model"]!r} has no names in '
+      f'{"Keras" if keras else "other frameworks"}'
     )
   prefix = tuple(to.split('/')) if to else ()
   flat = flax.traverse_util.flatten_dict(dict(variables))
@@ -107,13 +115,12 @@ def _foreign(
   }
   if not target:
     raise build.ConfigError(f'init_from: the model has no module {to!r}')
-  tensors = torch_files.read(path)
-  if hasattr(module, 'torch_tensors'):
-    tensors = module.torch_tensors(tensors)
+  arrays = keras_files.read(path) if keras else torch_files.read(path)
+  arrange = 'keras_tensors' if keras else 'torch_tensors'
   try:
     return naming.fill(
       flax.traverse_util.unflatten_dict(target),
-      tensors,
+      getattr(module, arrange, dict)(arrays),
       module.torch_name,
       ignore=tuple(source.get('ignore', ())),
     )

@@ -84,7 +84,11 @@ class ResidualUnitTest(absltest.TestCase):
 
 class MaxPool2DTest(parameterized.TestCase):
   @parameterized.parameters(
-    (3, 1, (1, 1)), (3, 2, (1, 1)), (3, 2, (0, 1)), (2, 2, (0, 1))
+    (3, 1, (1, 1)),
+    (3, 2, (1, 1)),
+    (3, 2, (0, 1)),
+    (2, 2, (0, 1)),
+    (3, 2, 'SAME'),
   )
   def test_equals_a_window_reduction(self, window, stride, padding):
     x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
@@ -95,7 +99,10 @@ class MaxPool2DTest(parameterized.TestCase):
     found = values(lambda x: blocks.max_pool_2d(x, window, stride, padding))
     expected = values(
       lambda x: nn.max_pool(
-        x, (window, window), (stride, stride), (padding, padding)
+        x,
+        (window, window),
+        (stride, stride),
+        padding if padding == 'SAME' else (padding, padding),
       )
     )
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)

@@ -205,9 +205,11 @@ class ResNetTest(parameterized.TestCase):
     ]
     self.assertLen(scales, 20)
 
-  def test_an_unknown_depth(self):
+  def test_an_unknown_depth_or_style(self):
     with self.assertRaisesRegex(ValueError, 'found 20, expected one of 18'):
       _shapes(resnet.ResNet(20))
+    with self.assertRaisesRegex(ValueError, "found 'caffe', expected torch or"):
+      _shapes(resnet.ResNet(50, style='caffe'))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Tests of what a stage starts from."""
 
 import pathlib
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,12 @@ import safetensors.numpy
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from medzoo.models import mask_rcnn
 from medzoo.models import resnet
 from medzoo.train import build
 from medzoo.train import initial
 from medzoo.weights import native
+from tests import keras_reference
 from tests import torch_reference
 
 _MODEL = resnet.ResNet(18, width=4)
@@ -51,6 +54,98 @@ def _file(folder: pathlib.Path) -> pathlib.Path:
   path = folder / 'resnet.safetensors'
   safetensors.numpy.save_file(torch_reference.tensors(shapes), path)
   return path
+
+
+class KerasTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.path = pathlib.Path(self.create_tempdir().full_path) / 'weights.h5'
+
+  def _start(self, variables, **source):
+    source = dict(weights=str(self.path), modules=()) | source
+    return initial.start(variables, [source], lambda stage: self.path)
+
+  def _zeros(self, model):
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(
+      lambda key: model.lazy_init(key, image, train=False), jax.random.key(0)
+    )
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+
+  def test_an_encoder_of_keras_1(self):
+    self.enter_context(mock.patch.dict(resnet._UNITS, {50: (1, 1, 1, 2)}))
+    model = resnet.ResNet(50, width=2, style='keras', epsilon=1e-3)
+    zeros = self._zeros(model)
+    variables = {part: {'encoder': tree} for part, tree in zeros.items()}
+    shapes = keras_reference.resnet_shapes((1, 1, 1, 2), 2)
+    arrays = keras_reference.draw(shapes)
+    source = dict(model='resnet', to='encoder')
+    keras_reference.write_keras_1(self.path, arrays)
+    found = self._start(variables, **source)
+    np.testing.assert_array_equal(
+      found['params']['encoder']['c5']['unit1']['conv3']['conv']['kernel'],
+      arrays['res5b_branch2c/kernel'],
+    )
+    np.testing.assert_array_equal(
+      found['batch_stats']['encoder']['c3']['unit0']['shortcut']['norm'][
+        'mean'
+      ],
+      arrays['bn3a_branch1/moving_mean'] - arrays['res3a_branch1/bias'],
+    )
+    head = {'fc1000/kernel': (16, 9), 'fc1000/bias': (9,)}
+    arrays |= keras_reference.draw(head)
+    keras_reference.write_keras_1(self.path, arrays)
+    with self.assertRaisesRegex(
+      ValueError, 'init_from: .*weights.h5: .*2 extra: fc.bias, fc.weight$'
+    ):
+      self._start(variables, **source)
+    self._start(variables, ignore=('fc',), **source)
+
+  def test_matterport(self):
+    self.enter_context(mock.patch.dict(resnet._UNITS, {50: (1, 1, 1, 1)}))
+    model = mask_rcnn.MaskRCNN(
+      encoder=resnet.ResNet(
+        50, width=2, norm='frozen', style='keras', epsilon=1e-3
+      ),
+      fpn_channels=3,
+      rpn_channels=4,
+      box_units=5,
+      mask_channels=(6, 6, 6, 6),
+      num_classes=3,
+    )
+    variables = self._zeros(model)
+    shapes = keras_reference.matterport_shapes(
+      (1, 1, 1, 1), 2, pyramid=3, rpn=4, box=5, mask=6, classes=7
+    )
+    arrays = keras_reference.draw(shapes)
+    keras_reference.write(self.path, arrays)
+    with self.assertRaisesRegex(
+      ValueError, 'init_from: .*weights.h5: the weights .* 6 misshapen: roi'
+    ):
+      self._start(variables, model='mask_rcnn')
+    found = self._start(
+      variables, model='mask_rcnn', ignore=mask_rcnn.CLASS_LAYERS
+    )['params']
+    np.testing.assert_array_equal(
+      found['fpn']['layer3']['conv']['kernel'], arrays['fpn_p3/kernel']
+    )
+    self.assertTrue(found['mask_head']['double']['kernel'].all())
+    self.assertFalse(found['mask_head']['logits']['kernel'].any())
+    with self.assertRaisesRegex(ValueError, 'no layer c1/.* in a Mask R-CNN'):
+      self._start(variables, model='mask_rcnn', to='encoder')
+    del arrays['bn_conv1/gamma']
+    keras_reference.write(self.path, arrays)
+    with self.assertRaisesRegex(
+      ValueError, 'init_from: .*weights.h5: layer bn_conv1: found'
+    ):
+      self._start(variables, model='mask_rcnn')
+
+  def test_refusals(self):
+    variables = {'params': {'c1': np.zeros(3)}}
+    with self.assertRaisesRegex(build.ConfigError, 'has no names in Keras'):
+      self._start(variables, model='inception_v1')
+    with self.assertRaisesRegex(ValueError, 'weights.h5: found FileNotFound'):
+      self._start(variables, model='mask_rcnn')
 
 
 class InitialTest(parameterized.TestCase):
