@@ -6,6 +6,10 @@ import pathlib
 import pytest
 from absl import flags
 
+# What a test compiles it runs once or twice, so quick compiling is worth more
+# than quick programs. Read when JAX is imported, here and in processes started.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+
 # grain's worker processes refuse to start while absl's flags are unparsed.
 flags.FLAGS.mark_as_parsed()
 

@@ -37,8 +37,6 @@ _MODEL = mask_rcnn.MaskRCNN(
   box_units=16,
   mask_channels=(8,),
   num_classes=3,
-  norm='group',
-  groups=2,
 )
 
 
