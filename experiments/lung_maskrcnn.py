@@ -2,6 +2,7 @@
 
   python main.py --config=experiments/lung_maskrcnn.py
   python main.py --config=experiments/lung_maskrcnn.py:cxr --manual_dir=DIR
+  python main.py --config=experiments/lung_maskrcnn.py:pseudo --manual_dir=DIR
 
 He et al. 2017 (arXiv 1703.06870) with a feature pyramid, as assignment-
 Segmented_Lung used it, beside a U-Net that learns the same. The phantom variant
@@ -10,6 +11,7 @@ than 15 minutes on 2 CPU cores. `cxr` reads anyone's films with masks and takes
 turns over five folds of patients: first the heads, then the deeper half of the
 encoder with them, then all. It too has the narrow network, since no pretrained
 weights come with medzoo, and starts from the phantoms' in runs/lung_maskrcnn.
+`pseudo` trains on films without masks too, once U-Nets have outlined them.
 Measured scores and times are in experiments/README.md.
 """
 
@@ -32,7 +34,7 @@ def _published() -> ml_collections.ConfigDict:
   """What films of patients are trained with; a variant changes its own."""
   config = _common.base('lung_maskrcnn')
   config.main_metric = 'dice_left'
-  config.real_variants = ('cxr',)
+  config.real_variants = ('cxr', 'pseudo')
   config.dataset.name = 'lung_cxr'
   config.preprocess = dict(shape=(256, 256), equalize=True)
   config.stages = dict(
@@ -42,6 +44,8 @@ def _published() -> ml_collections.ConfigDict:
     deep=_rcnn(_DEEP, dict(stage='heads')),
     all=_rcnn(_ALL, dict(stage='deep')),
   )
+  # Adam comes further in few steps.
+  config.stages.all.optimizer = _adamw(1e-3)
   config.evaluation = dict(
     protocol='lung_masks',
     predictor=dict(
@@ -160,23 +164,54 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   config.stages.all.update(
     init_from=(), trainable=(), steps=900, eval_every=150, checkpoint_every=150
   )
-  # From scratch Adam comes further in so few steps.
-  config.stages.all.optimizer = _adamw(1e-3)
 
 
 def _cxr(config: ml_collections.ConfigDict) -> None:
   """Anyone's films with masks, in five folds of patients.
 
-  For a few dozen films: each fold trains on four parts of five for a fixed
-  number of steps, and mirrored films double their number.
+  Each fold trains on four parts of five for a fixed number of steps.
   """
+  _few(config)
   config.folds.update(
     by='group', parts='train+validation+test', count=5, reuse=True
   )
+  for name in config.stages.order:
+    config.stages[name].select = None
+
+
+def _pseudo(config: ml_collections.ConfigDict) -> None:
+  """The same where some films have no masks: U-Nets that agree outline them.
+
+  Their patients are in none but the training split.
+  """
+  _few(config)
+  config.dataset.options.unlabelled = True
+  stages = config.stages
+  members = ['unet']
+  for name, widths in (
+    ('unet_shallow', (16, 32, 64)),
+    ('unet_narrow', (8, 16, 32, 64)),
+  ):
+    stages[name] = stages.unet.copy_and_resolve_references()
+    stages[name].model.widths = widths
+    stages[name].init_from = ()
+    members.append(name)
+  stages.pseudo = dict(
+    kind='pseudo',
+    predictor=dict(name='unet_votes', members=tuple(members)),
+    data=dict(split='train'),
+    min_confidence=0.85,
+  )
+  for name in ('heads', 'deep', 'all'):
+    stages[name].data.pseudo = 'pseudo'
+  stages.order = (*members, 'pseudo', 'heads', 'deep', 'all')
+
+
+def _few(config: ml_collections.ConfigDict) -> None:
+  """Trains on a few dozen films, which being mirrored doubles."""
   stages = config.stages
   for name in stages.order:
     stages[name].data.film.flip = True
-    stages[name].select = None
     stages[name].update(eval_every=100, checkpoint_every=100)
   stages.unet.init_from = (
     dict(workdir='runs/lung_maskrcnn', stage='unet', modules=()),
@@ -185,8 +220,6 @@ def _cxr(config: ml_collections.ConfigDict) -> None:
   stages.heads.steps = 100
   stages.deep.steps = 100
   stages.all.steps = 500
-  # Adam comes further in so few steps.
-  stages.all.optimizer = _adamw(1e-3)
 
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
@@ -201,6 +234,19 @@ def _smoke_cxr(config: ml_collections.ConfigDict) -> None:
   _cxr(config)
   _smoke(config)
   config.folds.count = 2
+
+
+def _smoke_pseudo(config: ml_collections.ConfigDict) -> None:
+  """The same on films of which some have no masks, in --manual_dir."""
+  _pseudo(config)
+  _tiny(config)
+  stages = config.stages
+  stages.unet_shallow = stages.unet.copy_and_resolve_references()
+  stages.pseudo.update(
+    predictor=dict(name='unet_votes', members=('unet', 'unet_shallow')),
+    min_confidence=0.0,
+  )
+  stages.order = ('unet', 'unet_shallow', 'pseudo', 'all')
 
 
 def _tiny(config: ml_collections.ConfigDict) -> None:
@@ -236,5 +282,12 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
   config.evaluation.baselines.mean_mask.tuning_cases = 4
 
 
-_MAKERS = dict(phantom=_phantom, cxr=_cxr, smoke=_smoke, smoke_cxr=_smoke_cxr)
+_MAKERS = dict(
+  phantom=_phantom,
+  cxr=_cxr,
+  pseudo=_pseudo,
+  smoke=_smoke,
+  smoke_cxr=_smoke_cxr,
+  smoke_pseudo=_smoke_pseudo,
+)
 VARIANTS = tuple(_MAKERS)

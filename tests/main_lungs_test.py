@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -81,6 +82,33 @@ class LungsTest(program.SmokeCase):
     self.assertLen(masks, len(names))
     shapes = [np.array(Image.open(path)).shape for path in masks]
     self.assertCountEqual(shapes, sizes)
+
+  def test_labels_films_without_masks_and_trains_on_them(self):
+    (root,) = (self.folder / 'data' / 'phantom_files').glob('folders-*')
+    raw = pathlib.Path(self.create_tempdir().full_path) / 'raw'
+    shutil.copytree(root, raw)
+    with (raw / 'patients.csv').open() as file:
+      bare = list(csv.DictReader(file))[::6]
+    for row in bare:
+      for folder in ('rightMask', 'leftMask'):
+        (raw / folder / row['file']).with_suffix('.png').unlink()
+    workdir = raw.parent / 'run'
+    result = program.run(
+      f'--config={self.config}_pseudo',
+      f'--manual_dir={raw}',
+      f'--data_dir={raw.parent}/data',
+      f'--workdir={workdir}',
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    with (workdir / 'pseudo' / 'films.csv').open() as file:
+      labelled = [row['film'] for row in csv.DictReader(file)]
+    # Nobody trains on the others' patients.
+    training = [row['file'] for row in bare if row['split'] == 'train']
+    self.assertEqual(labelled, [f'images/{name}' for name in training])
+    log = (workdir / 'log.txt').read_text()
+    self.assertIn('unet: 8 training examples', log)
+    self.assertIn(f'kept {len(training)} of {len(training)} films', log)
+    self.assertIn(f'all: {8 + len(training)} training examples', log)
 
 
 if __name__ == '__main__':

@@ -60,7 +60,8 @@ class Config(builders.Config):
     group: regular expression that finds whose a film is in its key; with a
       pair of brackets, what they hold. Empty for the table of patients, else
       DICOM's patients and each picture by itself.
-    unlabelled: whether films without masks are kept, as cases without masks.
+    unlabelled: whether films without masks are kept, as training cases without
+      masks; never those of patients who are in another split.
     shares: of the splits, where the table of patients has none.
     split_seed: chooses among the divisions.
   """
@@ -159,9 +160,10 @@ class Builder(builders.CaseBuilder):
             mirrored=config.mirrored,
           )
         )
+    divided, others = _divide(sources, found.splits, config)
     return cases.Listing(
-      _divide(sources, found.splits, config),
-      tuple(left_out.values()),
+      divided,
+      (*left_out.values(), *others),
       (*labelled.notes, *found.notes),
       lung_masks.CLASSES,
     )
@@ -171,13 +173,36 @@ def _divide(
   sources: Sequence[Source],
   given: Mapping[pathlib.Path, str],
   config: Config,
-) -> dict[str, list[Source]]:
-  if not given:
-    groups = [source.group for source in sources]
-    return splits.divide(sources, groups, config.shares, config.split_seed)
-  divided: dict[str, list[Source]] = {
-    split: [] for split in ('train', 'validation', 'test')
+) -> tuple[dict[str, list[Source]], list[cases.LeftOut]]:
+  """Returns the films of each split, and those that fit in none.
+
+  Films without masks are for training only, and so must their patients be.
+  """
+  labelled = [source for source in sources if source.label]
+  if given:
+    divided = {split: [] for split in ('train', 'validation', 'test')}
+    for source in labelled:
+      divided[given[source.path]].append(source)
+  else:
+    groups = [source.group for source in labelled]
+    divided = splits.divide(labelled, groups, config.shares, config.split_seed)
+  scored = {
+    source.group
+    for split in ('validation', 'test')
+    for source in divided.get(split, ())
   }
+  left_out = []
   for source in sources:
-    divided[given[source.path]].append(source)
-  return divided
+    if source.label:
+      continue
+    if source.group in scored or given.get(source.path, 'train') != 'train':
+      left_out.append(
+        cases.LeftOut(
+          source.key,
+          'no_mask',
+          'found none, expected one outside the training split',
+        )
+      )
+    else:
+      divided.setdefault('train', []).append(source)
+  return divided, left_out

@@ -338,6 +338,27 @@ class LungCxrTest(parameterized.TestCase):
         lines.append(f'{name},{patient}')
     return lines
 
+  def test_films_without_masks_are_for_training_only(self):
+    lines = self.films({f'p{i}': 4 for i in range(10)} | {'q': 1})
+    for name in (*(f'p{i}' for i in range(10)), 'q'):
+      (self.raw / f'masks/{name}_0.png').unlink()
+    self.table('file,patient', *lines)
+    directory, report = self.prepare(unlabelled=True)
+    splits = {
+      key: split
+      for split in ('train', 'validation', 'test')
+      for key in sources.open_cases(directory, split).keys
+    }
+    scored = 0
+    for i in range(10):
+      split = splits[f'images/p{i}_1.png']
+      expected = split if split == 'train' else None
+      self.assertEqual(splits.get(f'images/p{i}_0.png'), expected)
+      scored += expected is None
+    self.assertEqual(splits['images/q_0.png'], 'train')
+    self.assertBetween(scored, 2, 4)
+    self.assertEqual(report['left_out'], {'no_mask': scored})
+
   @parameterized.parameters('patients.csv', 'attribution.csv', '')
   def test_no_patient_is_on_both_sides(self, name):
     lines = self.films({f'p{i}': 1 + i % 3 for i in range(12)})
