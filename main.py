@@ -9,9 +9,8 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-import jax
 from absl import app
 from absl import flags
 from absl import logging
@@ -45,17 +44,22 @@ _OUTPUT = flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> None:
   """Runs the mode that the flags name; a user's mistake ends in one line."""
+  if len(argv) > 1:
+    _fail(f'found {argv[1]!r}, expected flags only', 2)
+  config = _config()
+  # Imported late, so that a mistyped flag is answered at once.
+  import jax
+
   if not any(
     name in os.environ for name in ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS')
   ):
     # The products of a 3D convolution keep hardly more than one core busy.
     jax.config.update('jax_num_cpu_devices', min(2, os.cpu_count() or 1))
-  # Imported late, so that a mistyped flag is answered at once.
   from datasets import build as datasets_build
   from medzoo.train import build as train_build
 
   try:
-    _run(argv)
+    _run(config)
   except (train_build.ConfigError, datasets_build.UsageError) as error:
     _fail(error, 2)
   except PermissionError as error:
@@ -64,16 +68,13 @@ def main(argv: Sequence[str]) -> None:
     _fail(error, 1)
 
 
-def _run(argv: Sequence[str]) -> None:
+def _run(config: dict[str, Any]) -> None:
   """Runs the mode that the flags name."""
   from medzoo.train import build
   from medzoo.train import evaluate
   from medzoo.train import predict
   from medzoo.train import run
 
-  if len(argv) > 1:
-    raise build.ConfigError(f'found {argv[1]!r}, expected flags only')
-  config = _config(build.ConfigError)
   name = _default_name()
   workdir = pathlib.Path(_WORKDIR.value or f'runs/{name}')
   prepare = _prepare(config, build.ConfigError)
@@ -104,19 +105,19 @@ def _run(argv: Sequence[str]) -> None:
     print(predict.predict(workdirs, pathlib.Path(_INPUT.value), output))
 
 
-def _config(error: type[Exception]) -> dict[str, Any]:
+def _config() -> dict[str, Any]:
   """Returns the config as plain dicts."""
   if _CONFIG.value is None:
     known = sorted(str(p) for p in pathlib.Path('experiments').glob('[!_]*.py'))
-    raise error(f'--config is missing; expected one of {", ".join(known)}')
+    _fail(f'--config is missing; expected one of {", ".join(known)}', 2)
   try:
     config = _CONFIG.value.to_dict()
   except OSError:
     path = flags.FLAGS['config'].config_filename
-    raise error(f'--config: found no file {path.partition(":")[0]}') from None
+    _fail(f'--config: found no file {path.partition(":")[0]}', 2)
   missing = _unset(config, '--config')
   if missing:
-    raise error(f'{" and ".join(missing)} must be set')
+    _fail(f'{" and ".join(missing)} must be set', 2)
   return config
 
 
@@ -167,7 +168,7 @@ def _announce(results: dict[str, Any], folder: pathlib.Path) -> None:
   print(f'report: {folder / "report.html"}')
 
 
-def _fail(error: BaseException, code: int) -> None:
+def _fail(error: BaseException | str, code: int) -> NoReturn:
   """Prints an error as one line and ends the program."""
   text = ' '.join(str(error).split()) or type(error).__name__
   print(f'medzoo: {text}', file=sys.stderr)
@@ -193,8 +194,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
       said = re.sub(r'^\w+Error: ', '', said.splitlines()[-1])
     if isinstance(error, KeyError):
       said = 'no config key ' + said.replace('\n', '; ')
-    _fail(ValueError(said), 2)
-    raise
+    _fail(said, 2)
 
 
 if __name__ == '__main__':
