@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,8 @@ from absl.testing import absltest
 from scipy import optimize
 
 from medzoo.ops import stitching
+
+_stitch = jax.jit(functools.partial(stitching.stitch, steps=5))
 
 
 def _iou(a, b):
@@ -87,12 +91,13 @@ def _case(rng, count, steps):
 class StitchTest(absltest.TestCase):
   def test_equals_the_slow_rule(self):
     rng = np.random.default_rng(0)
-    run = jax.jit(lambda *args: stitching.stitch(*args, steps=5))
     tied = dropped = 0
     for trial in range(150):
       boxes, scores, cells, valid = _case(rng, 24, 5)
       boxes, scores = boxes.astype(np.float32), scores.astype(np.float32)
-      accepted, suppressed = map(np.asarray, run(boxes, scores, cells, valid))
+      accepted, suppressed = map(
+        np.asarray, _stitch(boxes, scores, cells, valid)
+      )
       # Where matchings tie, each of them is right.
       for seed in range(30):
         noise = np.random.default_rng(seed)
@@ -120,12 +125,11 @@ class StitchTest(absltest.TestCase):
         [0, 0, 10, 10],  # padding
       ]
     )
-    accepted, suppressed = stitching.stitch(
+    accepted, suppressed = _stitch(
       boxes,
       jnp.asarray([0.81, 0.9, 0.85, 0.0005, 0.99]),
       jnp.asarray([0, 0, 1, 1, 0]),
       jnp.asarray([True, True, True, True, False]),
-      steps=5,
     )
     self.assertEqual(accepted.tolist(), [False, True, True, False, False])
     self.assertEqual(suppressed.tolist(), [True, False, False, False, False])
@@ -134,9 +138,7 @@ class StitchTest(absltest.TestCase):
     boxes = jnp.asarray([[0.0, 0, 4, 4], [jnp.nan, 0, jnp.inf, 4]])
     scores, cells = jnp.asarray([0.5, jnp.nan]), jnp.asarray([3, 3])
     for valid, expected in (([1, 1], [True, False]), ([0, 0], [False, False])):
-      accepted, _ = stitching.stitch(
-        boxes, scores, cells, jnp.asarray(valid, bool), steps=5
-      )
+      accepted, _ = _stitch(boxes, scores, cells, jnp.asarray(valid, bool))
       self.assertEqual(accepted.tolist(), expected)
 
 
@@ -172,9 +174,14 @@ class SelectTest(absltest.TestCase):
     )
 
   def _select(self, outputs, **options):
-    return stitching.select(
-      outputs, (20, 60), max_boxes=3, min_iou=0.25, **options
+    select = functools.partial(
+      stitching.select,
+      image_shape=(20, 60),
+      max_boxes=3,
+      min_iou=0.25,
+      **options,
     )
+    return jax.jit(select)(outputs)
 
 
 if __name__ == '__main__':
