@@ -41,7 +41,10 @@ def roi_align(
       sides of at least a cell.
 
   Returns:
-    Means of the bins; a point more than a cell outside the map counts as 0.
+    Means of the bins; a point outside the map reads its edge, as in
+    torchvision's Python code. Its compiled operator counts one more than a cell
+    outside as 0, which boxes inside an image meet only where they are narrower
+    than a cell and lie at its lower or right edge.
   """
   level = jnp.zeros(len(boxes), jnp.int32)
   return _average(
@@ -98,7 +101,6 @@ def _average(
   sample = jnp.arange(sampling_ratio) + 0.5
   places = places[..., None] + sample * (step / sampling_ratio)[..., None]
   size = shape[..., None, None]
-  counts = (places >= -1) & (places <= size)
   places = jnp.clip(places, 0, size - 1)
   before = jnp.floor(places)
   share = places - before
@@ -106,7 +108,6 @@ def _average(
   index = before.astype(jnp.int32)
   index = jnp.concatenate([index, jnp.minimum(index + 1, size - 1)], -1)
   weight = jnp.concatenate([1 - share, share], -1) / sampling_ratio
-  weight = weight * jnp.tile(counts, 2)
   # All levels' cells in one list.
   cells = jnp.concatenate(
     [map_.reshape(-1, map_.shape[-1]) for map_ in features]
@@ -180,6 +181,5 @@ def _bins(
   # In torchvision's order, so that places round as they do there.
   places = low[:, None, None] + jnp.arange(output_size)[:, None] * step
   places += (sample + 0.5) * (step / count)
-  counts = (places >= -1) & (places <= size) & (sample < count)
-  weights = interpolation(places, size) * counts[..., None]
+  weights = interpolation(places, size) * (sample < count)[..., None]
   return weights.sum(-2) / count
