@@ -200,7 +200,7 @@ def _pseudo(config: ml_collections.ConfigDict) -> None:
     kind='pseudo',
     predictor=dict(name='unet_votes', members=tuple(members)),
     data=dict(split='train'),
-    min_confidence=0.85,
+    min_confidence=0.9,
   )
   for name in ('heads', 'deep', 'all'):
     stages[name].data.pseudo = 'pseudo'
