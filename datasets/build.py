@@ -3,7 +3,8 @@
 `python -m datasets.build NAME[/CONFIG] [--manual_dir=DIR] [--data_dir=DIR]`
 
 TFDS alone returns old data when a builder is asked for with other arguments
-or other raw files, so both are hashed into the name of the prepared dataset.
+or other raw files, so both are hashed into the name of the prepared dataset:
+the files by their names and sizes, pictures by their bytes too.
 A dataset is built in a folder of its own and moved when it is complete.
 
 Where TensorFlow is installed TFDS's own command works too, for real data:
@@ -87,7 +88,10 @@ def prepare(
     raise ValueError(f'{root}: found no files, expected raw data of {name}')
   # Phantoms of other code may have files of the same names and sizes.
   origin = root.name if synthetic else ''
-  config.name += f'-{_digest([_hashed(config), files, origin])}'
+  contents = {}
+  if builder_class.HASHES_CONTENTS and not synthetic:
+    contents = {name: _digest_file(root / name) for name in files}
+  config.name += f'-{_digest([_hashed(config), files, origin, contents])}'
   config.workers = _choose_workers(sum(files.values()))
   final = (
     data_dir / builder_class.name / config.name / str(builder_class.VERSION)
@@ -180,6 +184,11 @@ def _measure(
 ) -> dict[str, int]:
   """Returns names, from the root where they lie under it, and sizes."""
   return {os.path.relpath(path, root): path.stat().st_size for path in paths}
+
+
+def _digest_file(path: pathlib.Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _choose_workers(size: int) -> int:

@@ -48,12 +48,14 @@ class Listing:
     left_out: what is not going to be read.
     notes: what else the user should know, a line each.
     classes: names of the class ids from 1, where the dataset names them.
+    background: name of class 0, where whole pictures are of a class.
   """
 
   splits: dict[str, list[Any]]
   left_out: tuple[LeftOut, ...] = ()
   notes: tuple[str, ...] = ()
   classes: tuple[str, ...] = ()
+  background: str = ''
 
 
 def features(
@@ -75,7 +77,8 @@ def features(
     `has_boxes`, `boxes` (n, 4) corners y0, x0, y1, x1 in voxels with their
     `box_slices`, `box_labels`, `box_ignored` and `box_findings`, see
     `types.Boxes`; where `has_masks`, `masks` (n, h, w) uint8, 0 or 1, a layer
-    for each of `mask_labels`, or one empty layer where there are none.
+    for each of `mask_labels`, or one empty layer where there are none; `label`
+    the class of the whole picture, -1 where nobody has said.
   """
   return tfds.features.FeaturesDict(
     {
@@ -104,6 +107,7 @@ def features(
       'has_masks': np.bool_,
       'masks': _tensor((None, None, None), np.uint8),
       'mask_labels': _tensor((None,), np.int32),
+      'label': np.int32,
       **(extra or {}),
     }
   )
@@ -170,6 +174,7 @@ def encode(
     'has_masks': case.masks is not None,
     'masks': np.array(layers, np.uint8),
     'mask_labels': np.array(masks.labels, np.int32),
+    'label': -1 if case.label is None else case.label,
     **(extra or {}),
   }
 

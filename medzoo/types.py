@@ -171,7 +171,8 @@ class Masks:
 
   Attributes:
     masks: (n, h, w) bool, the picture's own pixels.
-    labels: (n,) int32 class ids, 1 and up; at most one object of each class.
+    labels: (n,) int32 class ids, 1 and up; there is at most one lung of each,
+      and any number of polyps.
   """
 
   masks: np.ndarray
@@ -203,6 +204,43 @@ class MaskDetections:
 
 
 @dataclasses.dataclass(frozen=True)
+class PictureScore:
+  """What a predictor says of a whole picture.
+
+  Attributes:
+    logit: () float, the log-odds that the picture is of class 1 rather than
+      0, as the network gives them.
+  """
+
+  logit: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Saliency:
+  """Which parts of a picture speak for class 1, from edge to edge of it.
+
+  Attributes:
+    grad_cam: (h, w) float32, 0 and up, of any resolution.
+    gradients: (h, w) float32, integrated gradients, negative where a pixel
+      speaks against it.
+  """
+
+  grad_cam: np.ndarray
+  gradients: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+  """What a layer of a network makes of a picture.
+
+  Attributes:
+    values: float32 of any shape.
+  """
+
+  values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
   """One scan, or one picture, of a prepared dataset.
 
@@ -214,6 +252,8 @@ class Case:
     boxes: the same slice by slice; None where a dataset has no outlines.
     masks: the objects of a picture; None where a dataset has no masks, or
       nobody has outlined this picture.
+    label: class of the picture as a whole, from 0; None where a dataset does
+      not say.
   """
 
   volume: Volume
@@ -222,3 +262,4 @@ class Case:
   excluded: Findings
   boxes: Boxes | None = None
   masks: Masks | None = None
+  label: int | None = None

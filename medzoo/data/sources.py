@@ -72,6 +72,11 @@ class Cases(Sequence[types.Case]):
     """Whether every case has masks, though perhaps none on it."""
     return [bool(place.entry['has_masks']) for place in self._places]
 
+  @functools.cached_property
+  def labels(self) -> list[int | None]:
+    """Class of every case as a whole; None where a dataset does not say."""
+    return [place.entry['label'] for place in self._places]
+
   def subset(self, indices: Sequence[int]) -> 'Cases':
     """Returns the cases with these indices, in the order given."""
     return Cases([self._places[i] for i in indices])
@@ -163,6 +168,7 @@ def index_entry(record: Mapping[str, Any]) -> dict[str, Any]:
     entry[name] = np.asarray(record[name]).tolist()
   entry['has_masks'] = bool(record['has_masks'])
   entry['mask_labels'] = np.asarray(record['mask_labels']).tolist()
+  entry['label'] = _read_label(record)
   return entry
 
 
@@ -187,6 +193,7 @@ def decode(record: Mapping[str, Any]) -> types.Case:
     *_read_findings(record),
     boxes=_read_boxes(record),
     masks=_read_masks(record),
+    label=_read_label(record),
   )
 
 
@@ -259,6 +266,11 @@ def _read_masks(record: Mapping[str, Any]) -> types.Masks | None:
     shape = np.shape(record[_voxels_of(record)])[1:3]
     masks = np.zeros((0, *shape), bool)
   return types.Masks(masks, labels)
+
+
+def _read_label(record: Mapping[str, Any]) -> int | None:
+  label = int(record['label'])
+  return None if label < 0 else label
 
 
 def _read_spacing(record: Mapping[str, Any]) -> list[float | None]:

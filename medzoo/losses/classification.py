@@ -15,6 +15,23 @@ def cross_entropy(
   )
 
 
+def log_odds(logits: Float[Array, '*b outputs']) -> Float[Array, '*b']:
+  """Returns the log-odds of class 1 rather than class 0, float32.
+
+  Args:
+    logits: of one output, which they are already, or of two classes.
+
+  Raises:
+    ValueError: there are more outputs.
+  """
+  logits = logits.astype(jnp.float32)
+  if logits.shape[-1] == 1:
+    return logits[..., 0]
+  if logits.shape[-1] == 2:
+    return logits[..., 1] - logits[..., 0]
+  raise ValueError(f'found {logits.shape[-1]} outputs, expected 1 or 2')
+
+
 def masked_mean(
   values: Float[Array, ' b'], weights: Float[Array, ' b'] | Bool[Array, ' b']
 ) -> Float[Array, '']:

@@ -10,6 +10,7 @@ import json
 import pathlib
 import shutil
 import time
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,12 +20,15 @@ import medzoo
 from medzoo import types
 from medzoo.train import progress
 
-Found = types.Detections | types.BoxDetections | types.MaskDetections
-
-_KINDS = {
-  kind.__name__: kind
-  for kind in (types.Detections, types.BoxDetections, types.MaskDetections)
-}
+Found = (
+  types.Detections
+  | types.BoxDetections
+  | types.MaskDetections
+  | types.PictureScore
+  | types.Saliency
+  | types.Codes
+)
+_KINDS = {kind.__name__: kind for kind in typing.get_args(Found)}
 
 
 @dataclasses.dataclass(frozen=True)
