@@ -163,7 +163,7 @@ def _announce(results: dict[str, Any], folder: pathlib.Path) -> None:
   else:
     print(
       f'{name} {entry["value"]:.3f} (95 % interval {entry["low"]:.3f} to '
-      f'{entry["high"]:.3f}, {entry["n"]} patients)'
+      f'{entry["high"]:.3f}, {entry["n"]} {results["grouped_by"]})'
     )
   print(f'report: {folder / "report.html"}')
 

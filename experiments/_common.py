@@ -15,6 +15,8 @@ def base(experiment: str) -> _Config:
   config.seed = 0
   config.dataset = dict(name='lidc_idri', options={}, synthetic=False)
   config.more_datasets = {}
+  config.view = dict(name='')
+  config.grouped_by = 'patients'
   config.splits = dict(train='train', validation='validation', test='test')
   config.folds = dict(by='', parts='', count=0, always='', reuse=False)
   return config

@@ -14,7 +14,7 @@ import json
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,27 @@ class Model:
   Attributes:
     folder: of the parameters.
     config: the experiment's, as plain dicts.
-    threshold: the operating threshold, chosen on validation cases.
+    thresholds: operating points, chosen on validation cases: `threshold` and,
+      where whole pictures are searched besides, `detection_threshold`.
     classes: names of the class ids from 1; () where the dataset named none.
+    background: name of class 0 of whole pictures.
   """
 
   folder: pathlib.Path
   config: dict[str, Any]
-  threshold: float
+  thresholds: Mapping[str, Any]
   classes: Sequence[str] = ()
+  background: str = ''
+
+  @property
+  def section(self) -> str:
+    """The section of the config that says what the model is used for."""
+    return list(evaluate.sections(self.config))[-1]
+
+  @property
+  def threshold(self) -> Any:
+    """The operating point of that section."""
+    return self.thresholds[evaluate.sections(self.config)[self.section]]
 
   @property
   def digest(self) -> str:
@@ -77,8 +90,16 @@ def read_model(workdir: pathlib.Path) -> Model:
     if path.exists():
       facts = json.loads(path.read_text())
       if 'threshold' in facts:
-        names = tuple(facts.get('classes', ()))
-        return Model(folder, facts['config'], facts['threshold'], names)
+        return Model(
+          folder,
+          facts['config'],
+          {
+            key: facts[key]
+            for key in evaluate.sections(facts['config']).values()
+          },
+          tuple(facts['classes']),
+          facts['background'],
+        )
   raise build.ConfigError(
     f'{workdir}: found no model/config.json, expected a finished work folder; '
     'train first, or name one with --workdir'
@@ -109,7 +130,8 @@ def predict(
     ValueError: there is nothing that can be read.
   """
   models = [read_model(workdir) for workdir in workdirs]
-  model, rules = _agreed(models), evaluate.protocol(models[0].config)
+  model = _agreed(models)
+  rules = evaluate.protocol(model.config, model.section)
   look = _predictor(models)
   own = [output / name for name in (_PICTURES, MASKS)]
   readers, skipped = inputs.find(source, rules.READS, own)
@@ -163,15 +185,17 @@ def _agreed(models: Sequence[Model]) -> Model:
       or it is none whose models vote.
   """
   first = models[0]
-  name = first.config['evaluation']['protocol']
-  if len(models) > 1 and not evaluate.protocol(first.config).VOTES:
+  if len(models) == 1:
+    return first
+  name = first.config[first.section]['protocol']
+  if not evaluate.protocol(first.config, first.section).VOTES:
     raise build.ConfigError(
       f'--workdir: found {len(models)} folders of the protocol {name}, '
       'expected one: only masks are voted on'
     )
   for other in models[1:]:
     pairs = {
-      'protocol': (name, other.config['evaluation']['protocol']),
+      'protocol': (name, other.config[other.section]['protocol']),
       'classes': (list(first.classes), list(other.classes)),
     }
     for what, (one, another) in pairs.items():
@@ -180,8 +204,8 @@ def _agreed(models: Sequence[Model]) -> Model:
           f'--workdir: found the {what} {one} in {first.folder} and {another} '
           f'in {other.folder}, expected the same'
         )
-  threshold = float(np.mean([model.threshold for model in models]))
-  return dataclasses.replace(first, threshold=threshold)
+  thresholds = {'threshold': float(np.mean([m.threshold for m in models]))}
+  return dataclasses.replace(first, thresholds=thresholds)
 
 
 def _predictor(
@@ -192,7 +216,7 @@ def _predictor(
   for model in models:
     predictor = build.build(
       'predictors',
-      model.config['evaluation']['predictor'],
+      model.config[model.section]['predictor'],
       stages.models(model.config),
       model.config['preprocess'],
     )

@@ -47,6 +47,7 @@ def _config(protocol, baselines):
     'seed': 0,
     'main_metric': 'ap50',
     'preprocess': {},
+    'view': {'name': ''},
     'stages': {'order': ()},
     'evaluation': {
       'protocol': protocol,
@@ -163,7 +164,9 @@ class EvaluateTest(absltest.TestCase):
 
   def test_at_a_threshold_chosen_before(self):
     config = _config('slice_boxes', {})
-    results = evaluate.evaluate_all(self.run_of(config), self.folder, 0.8)
+    results = evaluate.evaluate_all(
+      self.run_of(config), self.folder, {'threshold': 0.8}
+    )
     self.assertEqual(results['threshold'], 0.8)
     self.assertEqual(results['metrics']['recall']['value'], 1 / 2)
 

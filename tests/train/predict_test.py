@@ -98,7 +98,12 @@ class PredictTest(parameterized.TestCase):
     }
     folder = self.workdir.with_name(name) / 'model'
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {'config': config, 'threshold': threshold, 'classes': classes}
+    facts = {
+      'config': config,
+      'threshold': threshold,
+      'classes': classes,
+      'background': '',
+    }
     (folder / 'config.json').write_text(json.dumps(facts))
 
   def save_scan(self, name):
@@ -358,7 +363,7 @@ class PredictTest(parameterized.TestCase):
     lesion = slice_cases.lesions(((0, 0, 0), 0.9))
     lesion = dataclasses.replace(lesion, diameters=np.array([np.nan]))
     output = mock.Mock(detections={'detections': lesion})
-    model = predict.Model(self.workdir, {}, 0.5)
+    model = predict.Model(self.workdir, {}, {})
     (row,) = nodules.describe(output, None, model)['detections']
     self.assertIsNone(row['diameter_mm'])
 

@@ -51,7 +51,10 @@ def _average_precision(folder, kind):
 
 def _model(threshold=0.5):
   return predict.Model(
-    pathlib.Path('nowhere'), {}, threshold, ('right lung', 'left lung')
+    pathlib.Path('nowhere'),
+    {'evaluation': {}},
+    {'threshold': threshold},
+    ('right lung', 'left lung'),
   )
 
 
