@@ -108,7 +108,8 @@ def _run(config: dict[str, Any]) -> None:
 def _config() -> dict[str, Any]:
   """Returns the config as plain dicts."""
   if _CONFIG.value is None:
-    known = sorted(str(p) for p in pathlib.Path('experiments').glob('[!_]*.py'))
+    files = sorted(pathlib.Path('experiments').glob('*.py'))
+    known = [str(p) for p in files if '\ndef get_config(' in p.read_text()]
     _fail(f'--config is missing; expected one of {", ".join(known)}', 2)
   try:
     config = _CONFIG.value.to_dict()
