@@ -133,7 +133,9 @@ def fit(run: Run, name: str) -> dict[str, Any]:
       eval_batches=lambda: feed.eval_batches(spec),
       directory=checkpoints,
       writer=run.writer,
-      initial=_initial(run, name, task, lambda: feed.batches(spec, seed)),
+      initial=_initial(
+        run, name, model, task, lambda: feed.batches(spec, seed)
+      ),
     )
     if jax.process_index() == 0:
       facts = {'stage': name, 'model': dict(spec['model'])}
@@ -265,7 +267,7 @@ def predict(
 
 
 def _initial(
-  run: Run, name: str, task: Any, batches: Callable[[], Any]
+  run: Run, name: str, model: Any, task: Any, batches: Callable[[], Any]
 ) -> dict[str, Any] | None:
   """Returns the variables that a stage's `init_from` describes."""
   sources = run.config['stages'][name]['init_from']
@@ -273,7 +275,7 @@ def _initial(
     return None
   key = state.init_key(run.config['seed'])
   variables = state.init(task, key, next(batches()))
-  variables = initial.start(variables, sources, run.parameters)
+  variables = initial.start(model, variables, sources, run.parameters)
   return jax.tree.map(np.asarray, variables)
 
 
