@@ -74,7 +74,8 @@ class Classification:
     targets = labels + self.label_smoothing * (0.5 - labels)
     losses = optax.sigmoid_binary_cross_entropy(logits, targets)
     if self.class_weights is not None:
-      losses *= jnp.where(labels > 0, *reversed(self.class_weights))
+      zero, one = self.class_weights
+      losses *= jnp.where(labels > 0, one, zero)
     terms = {
       'cross_entropy': optax.sigmoid_binary_cross_entropy(logits, labels),
       'accuracy': (logits >= 0) == (labels > 0),
