@@ -74,7 +74,7 @@ def evaluate(
     for split in ('validation', 'test')
   )
   threshold = rules.choose_threshold(validated, validation, spec)
-  rules.write_predictions(folder / 'predictions', tested, test)
+  rules.write_predictions(folder / 'predictions', tested, test, threshold)
   results = {
     'metrics': rules.score(tested, test, threshold, **options),
     'threshold': threshold,
@@ -99,20 +99,20 @@ def evaluate(
     for metric, entry in differences.items():
       results['paired_differences'][f'{metric} - {other.name}'] = entry
     rules.write_predictions(
-      folder / 'predictions' / other.name, other.tested, test
+      folder / 'predictions' / other.name, other.tested, test, own
     )
   return results
 
 
 def evaluate_all(
-  run: stages.Run, folder: pathlib.Path, threshold: float
+  run: stages.Run, folder: pathlib.Path, threshold: Any
 ) -> dict[str, Any]:
   """Scores a run on its split `all` at a threshold that was chosen before.
 
   Args:
     run: of the model, with the cases to score as `all`.
     folder: gets `predictions/` and `outputs/`.
-    threshold: the operating threshold.
+    threshold: the operating point, as the protocol made it.
 
   Returns:
     `metrics`, `threshold` and `seconds_per_case`.
@@ -126,7 +126,7 @@ def evaluate_all(
     'all',
     folder=folder / 'outputs',
   )
-  rules.write_predictions(folder / 'predictions', outputs, truth)
+  rules.write_predictions(folder / 'predictions', outputs, truth, threshold)
   return {
     'metrics': rules.score(outputs, truth, threshold, **_options(run)),
     'threshold': threshold,
@@ -198,7 +198,7 @@ def _tuned(
   return {'name': spec['name'], **json.loads(note.read_text())}
 
 
-def _fold(run: stages.Run, tested: Outputs, threshold: float) -> dict[str, Any]:
+def _fold(run: stages.Run, tested: Outputs, threshold: Any) -> dict[str, Any]:
   """Scores one fold by itself."""
   rules = protocol(run.config)
   truth = rules.read_truth(run.cases['test'])

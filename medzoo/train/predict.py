@@ -14,7 +14,7 @@ import json
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,17 @@ class Model:
   Attributes:
     folder: of the parameters.
     config: the experiment's, as plain dicts.
-    threshold: the operating threshold, chosen on validation cases.
+    threshold: the operating point, chosen on validation cases: a number, or
+      what else the protocol made.
     classes: names of the class ids from 1; () where the dataset named none.
+    background: name of class 0; '' where the dataset named none.
   """
 
   folder: pathlib.Path
   config: dict[str, Any]
-  threshold: float
+  threshold: Any
   classes: Sequence[str] = ()
+  background: str = ''
 
   @property
   def digest(self) -> str:
@@ -61,9 +64,9 @@ class Model:
     return digest.hexdigest()[:16]
 
   def class_name(self, label: int) -> str:
-    """Returns what a class id, from 1, stands for."""
-    named = label <= len(self.classes)
-    return self.classes[label - 1] if named else f'class {label}'
+    """Returns what a class id stands for."""
+    names = dict(enumerate((self.background, *self.classes)))
+    return names.get(label) or f'class {label}'
 
 
 def read_model(workdir: pathlib.Path) -> Model:
@@ -77,8 +80,13 @@ def read_model(workdir: pathlib.Path) -> Model:
     if path.exists():
       facts = json.loads(path.read_text())
       if 'threshold' in facts:
-        names = tuple(facts.get('classes', ()))
-        return Model(folder, facts['config'], facts['threshold'], names)
+        return Model(
+          folder,
+          facts['config'],
+          facts['threshold'],
+          tuple(facts.get('classes', ())),
+          facts.get('background', ''),
+        )
   raise build.ConfigError(
     f'{workdir}: found no model/config.json, expected a finished work folder; '
     'train first, or name one with --workdir'
@@ -163,8 +171,10 @@ def _agreed(models: Sequence[Model]) -> Model:
       or it is none whose models vote.
   """
   first = models[0]
+  if len(models) == 1:
+    return first
   name = first.config['evaluation']['protocol']
-  if len(models) > 1 and not evaluate.protocol(first.config).VOTES:
+  if not evaluate.protocol(first.config).VOTES:
     raise build.ConfigError(
       f'--workdir: found {len(models)} folders of the protocol {name}, '
       'expected one: only masks are voted on'
@@ -243,11 +253,7 @@ def _summary(
   output: pathlib.Path,
   written: Sequence[str],
 ) -> str:
-  lines = [
-    f'{case["case"]}: {len(case["detections"])} above the threshold '
-    f'{case["threshold"]:.3f}'
-    for case in cases
-  ]
+  lines = [f'{case["case"]}: {_told(case)}' for case in cases]
   lines += [f'{s.series}: skipped, {s.reason}' for s in skipped]
   lines.append('written: ' + ', '.join(f'{output}/{name}' for name in written))
   count = sum(len(case['pictures']) for case in cases)
@@ -255,3 +261,14 @@ def _summary(
     lines.append(f'drawn: {count} in {output}/{_PICTURES}')
   lines.append('research use only, not a medical device')
   return '\n'.join(lines)
+
+
+def _told(case: Mapping[str, Any]) -> str:
+  """Says in words what came of a case."""
+  threshold = f'{case["threshold"]:.3f}'
+  if 'class' in case:
+    return (
+      f'{case["class"]}, as the probability of {case["probability_of"]} is '
+      f'{case["probability"]:.3f} and the threshold {threshold}'
+    )
+  return f'{len(case["detections"])} above the threshold {threshold}'
