@@ -10,8 +10,8 @@ groups: patients, studies or sequences. Into `predictions/` go
 
 * `predictions.csv`: of every picture its group, class and calibrated
   probability of class 1;
-* `saliency/CASE.npz`, where there is saliency: `grad_cam` and `gradients` of
-  the surest mistakes and of the surest hits of each class.
+* `saliency/CASE.npz`, where there is saliency: `case`, its `grad_cam` and its
+  `gradients`, of the surest mistakes and of the surest hits of each class.
 
 Of pictures without labels `predict` leaves `predictions.csv` with what they
 were called.
@@ -202,7 +202,7 @@ def write_predictions(
       path = folder / SALIENCY / f'{predict.file_name(key)}.npz'
       path.parent.mkdir(exist_ok=True)
       saliency = outputs[key].detections['saliency']
-      np.savez_compressed(path, **dataclasses.asdict(saliency))
+      np.savez_compressed(path, case=key, **dataclasses.asdict(saliency))
 
 
 def describe(
