@@ -143,7 +143,9 @@ def evaluate_all(
       'all',
       folder / section.place('outputs'),
     )
-    section.rules.write_predictions(folder / 'predictions', outputs, truth)
+    section.rules.write_predictions(
+      folder / 'predictions', outputs, truth, threshold
+    )
     found = {
       'metrics': section.rules.score(
         outputs, truth, threshold, **section.options
@@ -207,7 +209,7 @@ def _evaluate(section: _Section, folder: pathlib.Path) -> dict[str, Any]:
     for split in ('validation', 'test')
   )
   threshold = rules.choose_threshold(validated, validation, spec)
-  rules.write_predictions(folder / 'predictions', tested, test)
+  rules.write_predictions(folder / 'predictions', tested, test, threshold)
   results = {
     'metrics': rules.score(tested, test, threshold, **options),
     _THRESHOLDS[section.name]: threshold,
@@ -234,7 +236,7 @@ def _evaluate(section: _Section, folder: pathlib.Path) -> dict[str, Any]:
     for metric, entry in differences.items():
       results['paired_differences'][f'{metric} - {other.name}'] = entry
     rules.write_predictions(
-      folder / 'predictions' / other.name, other.tested, test
+      folder / 'predictions' / other.name, other.tested, test, own
     )
   return results
 

@@ -74,9 +74,9 @@ class Model:
     return digest.hexdigest()[:16]
 
   def class_name(self, label: int) -> str:
-    """Returns what a class id, from 1, stands for."""
-    named = label <= len(self.classes)
-    return self.classes[label - 1] if named else f'class {label}'
+    """Returns what a class id stands for."""
+    names = dict(enumerate((self.background, *self.classes)))
+    return names.get(label) or f'class {label}'
 
 
 def read_model(workdir: pathlib.Path) -> Model:
@@ -97,8 +97,8 @@ def read_model(workdir: pathlib.Path) -> Model:
             key: facts[key]
             for key in evaluate.sections(facts['config']).values()
           },
-          tuple(facts['classes']),
-          facts['background'],
+          tuple(facts.get('classes', ())),
+          facts.get('background', ''),
         )
   raise build.ConfigError(
     f'{workdir}: found no model/config.json, expected a finished work folder; '
@@ -267,11 +267,7 @@ def _summary(
   output: pathlib.Path,
   written: Sequence[str],
 ) -> str:
-  lines = [
-    f'{case["case"]}: {len(case["detections"])} above the threshold '
-    f'{case["threshold"]:.3f}'
-    for case in cases
-  ]
+  lines = [f'{case["case"]}: {_told(case)}' for case in cases]
   lines += [f'{s.series}: skipped, {s.reason}' for s in skipped]
   lines.append('written: ' + ', '.join(f'{output}/{name}' for name in written))
   count = sum(len(case['pictures']) for case in cases)
@@ -279,3 +275,14 @@ def _summary(
     lines.append(f'drawn: {count} in {output}/{_PICTURES}')
   lines.append('research use only, not a medical device')
   return '\n'.join(lines)
+
+
+def _told(case: Mapping[str, Any]) -> str:
+  """Says in words what came of a case."""
+  threshold = f'{case["threshold"]:.3f}'
+  if 'class' in case:
+    return (
+      f'{case["class"]}, as the probability of {case["probability_of"]} is '
+      f'{case["probability"]:.3f} and the threshold {threshold}'
+    )
+  return f'{len(case["detections"])} above the threshold {threshold}'
