@@ -41,14 +41,15 @@ def pretrain(width: int, **stage: Any) -> dict[str, Any]:
 def load(width: int, shape: tuple[int, int], workdir: str) -> dict[str, Any]:
   """Returns the stage that takes the encoder of another work folder.
 
-  With `weights`, the path of Keras's or torch's, it takes these; the model then
-  is to have their style and `norm` and a width of 64.
+  Of Keras's or torch's file it takes the weights with
+  `init_from=(dict(weights=FILE, model='vgg16', modules=()),)`, `ignore` of
+  ('classifier',) where the file has one, and a model with `width` 64, their
+  `style` and no `norm`.
   """
   return dict(
     kind='load',
     model=vgg16(width, None),
     input_shape=(*shape, 3),
-    weights='',
     init_from=(dict(workdir=workdir, stage='encoder', modules=BLOCKS),),
   )
 

@@ -165,17 +165,9 @@ def load(run: Run, name: str) -> dict[str, Any]:
     image = np.zeros((1, *spec['input_shape']), np.float32)
     key = state.init_key(run.config['seed'])
     variables = tasks.init(model, key, {'image': image})
-    sources = spec['init_from']
-    if spec['weights']:
-      sources = [
-        {
-          'weights': spec['weights'],
-          'model': spec['model']['name'],
-          'modules': (),
-          'ignore': build.module('models', spec['model']['name']).CLASS_LAYERS,
-        }
-      ]
-    variables = initial.start(variables, sources, run.parameters)
+    variables = initial.start(
+      model, variables, spec['init_from'], run.parameters
+    )
     facts = {'stage': name, 'model': dict(spec['model'])}
     native.save(path, jax.tree.map(np.asarray, variables), facts)
   variables, _ = native.load(path)

@@ -363,7 +363,7 @@ class PredictTest(parameterized.TestCase):
     lesion = slice_cases.lesions(((0, 0, 0), 0.9))
     lesion = dataclasses.replace(lesion, diameters=np.array([np.nan]))
     output = mock.Mock(detections={'detections': lesion})
-    model = predict.Model(self.workdir, {}, {})
+    model = predict.Model(self.workdir, {'evaluation': {}}, {'threshold': 0.5})
     (row,) = nodules.describe(output, None, model)['detections']
     self.assertIsNone(row['diameter_mm'])
 

@@ -50,7 +50,13 @@ def _rows(path):
 
 
 def _model(classes=('polyp',), background='mucosa'):
-  return predict.Model(pathlib.Path('nowhere'), {}, _POINT, classes, background)
+  return predict.Model(
+    pathlib.Path('nowhere'),
+    {'evaluation': {}},
+    {'threshold': _POINT},
+    classes,
+    background,
+  )
 
 
 class TruthTest(parameterized.TestCase):
