@@ -118,7 +118,8 @@ def auc_samples(
   """
   order = np.argsort(scores, kind='stable')
   positive, index = np.asarray(positive, bool)[order], index[order]
-  starts = np.flatnonzero(np.diff(np.asarray(scores)[order], prepend=np.nan))
+  rising = np.asarray(scores)[order]
+  starts = np.append(0, np.flatnonzero(rising[1:] > rising[:-1]) + 1)
   parts = [
     _areas(draws[first : first + _ROWS, index], positive, starts)
     for first in range(0, len(draws), _ROWS)

@@ -9,6 +9,7 @@ from absl.testing import absltest
 from PIL import Image
 
 from medzoo import types
+from medzoo.data import heat_maps
 from medzoo.report import classification_plots
 from medzoo.report import pictures
 from medzoo.train import mapping
@@ -105,7 +106,13 @@ class ReportTest(absltest.TestCase):
       seen.append((panels, columns))
       return b'PNG'
 
-    with absltest.mock.patch.object(classification_plots, 'gallery', gallery):
+    with absltest.mock.patch.multiple(
+      classification_plots,
+      gallery=gallery,
+      curves=absltest.mock.DEFAULT,
+      confusion=absltest.mock.DEFAULT,
+      reliability=absltest.mock.DEFAULT,
+    ):
       pictures.figures(self.folder, results, self.cases)
     return seen
 
@@ -128,7 +135,8 @@ class ReportTest(absltest.TestCase):
       share = float(probability)
       certain.append(share if called == 'polyp' else 1 - share)
       # The picture, Grad-CAM and integrated gradients.
-      self.assertGreater(panel.image.shape[1], 2 * panel.image.shape[0])
+      alone = heat_maps.row(self.cases[int(number) - 1].volume, None, 180)
+      self.assertEqual(panel.image.shape[1], 3 * alone.shape[1] + 8)
     self.assertEqual(certain, sorted(certain, reverse=True))
 
   def test_without_saliency(self):
