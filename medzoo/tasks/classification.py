@@ -78,7 +78,7 @@ class Classification:
       losses *= jnp.where(labels > 0, one, zero)
     terms = {
       'cross_entropy': optax.sigmoid_binary_cross_entropy(logits, labels),
-      'accuracy': (logits >= 0) == (labels > 0),
+      'accuracy': jnp.float32((logits >= 0) == (labels > 0)),
     }
     means = {
       name: classification.masked_mean(values, batch['valid'])

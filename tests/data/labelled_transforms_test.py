@@ -63,21 +63,20 @@ class RandomPictureTest(parameterized.TestCase):
       np.testing.assert_array_equal(found[name], example[name])
 
   def test_flips_and_quarter_turns_are_the_eight_symmetries(self):
-    """Each of them and nothing else, to the pixel."""
+    """Each of them and nothing else, but for Pillow's rounding."""
     example = _example()
-    symmetries = {
-      np.rot90(mirrored, k).tobytes()
+    symmetries = [
+      np.rot90(mirrored, k).astype(int)
       for mirrored in (example['image'], example['image'][:, ::-1])
       for k in range(4)
-    }
-    found = {
-      _moved(seed, example, horizontal_flip=True, quarter_turns=True)[
-        'image'
-      ].tobytes()
-      for seed in range(60)
-    }
-    self.assertLen(symmetries, 8)
-    self.assertEqual(found, symmetries)
+    ]
+    met = set()
+    for seed in range(60):
+      found = _moved(seed, example, horizontal_flip=True, quarter_turns=True)
+      apart = [abs(one - found['image']).max() for one in symmetries]
+      self.assertLessEqual(min(apart), 1)
+      met.add(int(np.argmin(apart)))
+    self.assertEqual(met, set(range(8)))
 
   @parameterized.parameters(('horizontal_flip', 1), ('vertical_flip', 0))
   def test_mirrors_every_second_picture(self, name, axis):
@@ -181,7 +180,7 @@ class RandomColourTest(parameterized.TestCase):
     self.assertEqual(found['image'].dtype, np.uint8)
 
   def test_changes_and_leaves_zeros_round_the_picture(self):
-    for name, most in dict(_SAME, hue_deg=20.0).items():
+    for name, most in dict(_SAME, hue_deg=20.0, blur=2.0).items():
       example = _example(sizes=(40, 31))
       found = _coloured(1, example, **{name: most or 0.2})['image']
       self.assertTrue((found != example['image']).any(), name)

@@ -15,8 +15,6 @@ from tests.predictors import picture_models
 class _Linear(nn.Module):
   """Two maps, a picture's red and its doubled blue, weighed by place."""
 
-  shape: tuple[int, int] = (2, 3)
-
   def encode(self, x, *, train):
     del train
     return x[..., ::2] * jnp.array([1.0, 2.0])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl.testing import absltest
-from absl.testing import parameterized
+from scipy import special
 from sklearn import metrics
 
 from medzoo.data import drawing
@@ -60,15 +60,14 @@ def _given(logits, labels, valid=None):
   }
 
 
-class ClassificationTest(parameterized.TestCase):
-  @parameterized.parameters(1, 2)
-  def test_learns_pictures_by_heart(self, outputs):
-    task, batch = classification.Task(_Network(outputs)), _batch()
+class ClassificationTest(absltest.TestCase):
+  def test_learns_pictures_by_heart(self):
+    task, batch = classification.Task(_Network(2, dropout=0.1)), _batch()
     variables = jax.jit(task.init)(_KEY, batch)
     tx = optax.adam(0.03)
 
     @jax.jit
-    def step(variables, state, key):
+    def step(variables, state, batch, key):
       def loss(params):
         return task.loss(
           {**variables, 'params': params}, batch, key, train=True
@@ -84,7 +83,7 @@ class ClassificationTest(parameterized.TestCase):
     state, values = tx.init(variables['params']), []
     for i in range(60):
       key = jax.random.fold_in(_KEY, i)
-      variables, state, value = step(variables, state, key)
+      variables, state, value = step(variables, state, batch, key)
       values.append(float(value))
     self.assertLess(np.mean(values[-5:]), 0.3 * values[0])
     evaluator = task.evaluator()
@@ -116,13 +115,14 @@ class ClassificationTest(parameterized.TestCase):
 
   def loss(self, batch, **arguments):
     task = classification.Classification(_Given(), **arguments)
+    batch = {name: jnp.asarray(value) for name, value in batch.items()}
     total, (terms, _) = task.loss({}, batch, _KEY, train=True)
     return float(total), {name: float(x) for name, x in terms.items()}
 
   def test_is_the_cross_entropy_of_one_output_and_of_two(self):
     rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(9, 2)), rng.integers(0, 2, 9)
-    expected = metrics.log_loss(labels, jax.nn.softmax(logits))
+    logits, labels = rng.normal(size=(9, 2)), np.arange(9) % 2
+    expected = metrics.log_loss(labels, special.softmax(logits, 1))
     odds = logits[:, 1] - logits[:, 0]
     accuracy = metrics.accuracy_score(labels, odds > 0)
     for given in (logits, odds):
@@ -145,7 +145,7 @@ class ClassificationTest(parameterized.TestCase):
     expected = [
       metrics.log_loss(
         labels,
-        jax.nn.sigmoid(jnp.array(logits, float)),
+        special.expit(logits),
         sample_weight=sample_weight,
       )
       for sample_weight in (np.take(weights, labels), None)
