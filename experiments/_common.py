@@ -22,6 +22,15 @@ def base(experiment: str) -> _Config:
   return config
 
 
+def hog() -> dict:
+  """Returns the baseline of gradients and colours by a kernel ridge."""
+  return dict(
+    name='hog_ridge',
+    tuning_cases=100_000,
+    grid=dict(width=(0.5, 1.0, 2.0), ridge=(0.01, 0.1, 1.0)),
+  )
+
+
 def choose(
   published: _Config,
   makers: Mapping[str, Callable[[_Config], None]],

@@ -25,7 +25,7 @@ def base(experiment: str) -> ml_collections.ConfigDict:
       majority=_tuned('majority', {}),
       size=_tuned('crop_geometry', dict(position=(False,))),
       size_and_position=_tuned('crop_geometry', dict(position=(True,))),
-      hog=_tuned('hog_ridge', dict(gamma=(0.5, 1.0, 2.0), ridge=(0.1, 1.0))),
+      hog=_common.hog(),
     ),
   )
   config.detection = dict(

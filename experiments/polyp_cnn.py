@@ -26,7 +26,7 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
 def _published() -> ml_collections.ConfigDict:
   """What real frames are trained with; a variant changes its own."""
   config = _polyps.base('polyp_cnn')
-  config.real_variants = ('cvc_clinicdb', 'tiles')
+  config.real_variants = ('cvc_clinicdb', 'tiles', 'tiles_folds')
   config.preprocess.shape = (96, 96)
   config.stages = dict(
     order=('classifier',),
@@ -67,11 +67,44 @@ def _cvc_clinicdb(config: ml_collections.ConfigDict) -> None:
   _polyps.folds(config)
 
 
+def _tiles(config: ml_collections.ConfigDict) -> None:
+  """Tiles round candidates of LUNA16, in the split that they came with.
+
+  It is by candidate, and neighbours of one lesion may stand on both sides.
+  """
+  config.grouped_by = 'blocks of candidates'
+  config.dataset.name = 'luna16_tiles'
+  config.view.name = ''
+  config.preprocess.shape = (50, 50)
+  config.evaluation.baselines = dict(
+    majority=config.evaluation.baselines.majority,
+    centre_brightness=dict(
+      name='centre_brightness',
+      tuning_cases=100_000,
+      grid=dict(share=(0.1, 0.2, 0.4), sign=(1.0, -1.0)),
+    ),
+    hog=_common.hog(),
+  )
+  del config.detection
+
+
+def _tiles_folds(config: ml_collections.ConfigDict) -> None:
+  """The same in five folds of blocks of neighbouring candidates."""
+  _tiles(config)
+  _polyps.folds(config)
+
+
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds on a CPU; its numbers mean nothing."""
   _polyps.smoke(config)
   config.stages.classifier.model.update(filters=(4, 8), units=(8,))
 
 
-_MAKERS = dict(phantom=_phantom, cvc_clinicdb=_cvc_clinicdb, smoke=_smoke)
+_MAKERS = dict(
+  phantom=_phantom,
+  cvc_clinicdb=_cvc_clinicdb,
+  tiles=_tiles,
+  tiles_folds=_tiles_folds,
+  smoke=_smoke,
+)
 VARIANTS = tuple(_MAKERS)

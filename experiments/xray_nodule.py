@@ -61,11 +61,7 @@ def _published() -> ml_collections.ConfigDict:
     resamples=1000,
     baselines=dict(
       majority=dict(name='majority', tuning_cases=100_000, grid={}),
-      hog=dict(
-        name='hog_ridge',
-        tuning_cases=100_000,
-        grid=dict(gamma=(0.5, 1.0, 2.0), ridge=(0.1, 1.0)),
-      ),
+      hog=_common.hog(),
     ),
   )
   config.expect = dict(params={})
