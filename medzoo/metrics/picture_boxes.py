@@ -157,6 +157,6 @@ def _ratios(
 
 
 def _f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns F1's summands above and below the line: 2 TP over 2 TP + FP + FN."""
+  """Returns the summands above and below the line of F1."""
   hits, false, there = counts.T
   return 2 * hits, hits + false + there
