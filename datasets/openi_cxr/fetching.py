@@ -109,7 +109,9 @@ class Client:
     robots = urllib.robotparser.RobotFileParser()
     url = urllib.parse.urlunsplit((*self._base[:2], '/robots.txt', '', ''))
     try:
-      text = self._ask(url, _ROBOTS_BYTES, lambda x: x.decode(errors='replace'))
+      text = self._ask(
+        url, _ROBOTS_BYTES, lambda x: x.decode('utf-8-sig', errors='replace')
+      )
     except _Missing:
       text = ''
     except Failed as error:

@@ -120,9 +120,11 @@ def _by_reports(
   counts = collections.Counter(x for y in found.values() for x in y.captions)
   joined, left_out = [], {}
   for place, report in found.items():
+    named = filter(None, map(scraped.study_of, report.captions))
+    own = next(named, report.study)
     for name, caption in report.captions.items():
       paths = by_name.get(name, [])
-      study = scraped.study_of(name) or report.study
+      study = scraped.study_of(name) or own
       problem = _problem(len(paths), study, place.relative_to(root))
       if counts[name] > 1:
         problem = 'two_reports', 'found several reports of it, expected one'
@@ -131,9 +133,8 @@ def _by_reports(
       else:
         view = _view(study, name, caption, table)
         joined.append(Film(paths[0], study, report.terms, view))
-  named = {path for name in counts for path in by_name.get(name, ())}
   for path in films:
-    if path not in named:
+    if path.stem not in counts:
       key = _key(path, root)
       left_out[key] = cases.LeftOut(
         key, 'no_report', 'found none, expected one'
@@ -162,16 +163,16 @@ def _by_list(
       problem = 'bad_entry', f'{path.name}: found no items of text and img'
     else:
       problem = _problem(len(paths), entry.study, pathlib.Path(path.name))
-      if entry.name and entry.name in known:
-        problem = (
-          'duplicate',
-          f'{path.name}: found {entry.name} as {known[entry.name]} too',
-        )
+      if entry.address in known:
+        detail = f'{path.name}: found it as {known[entry.address]}.png too'
+        problem = 'duplicate', detail
     if problem:
       left_out.append(cases.LeftOut(f'{n}.png', *problem))
       continue
-    known[entry.name] = n
-    view = _view(entry.study, entry.name, entry.caption, table)
+    if entry.address:
+      known[entry.address] = n
+    name = scraped.name_of(entry.address)
+    view = _view(entry.study, name, entry.caption, table)
     joined.append(Film(paths[0], entry.study, entry.terms, view, entry.sha256))
   return Found(joined, left_out, [f'layout of a scraper, {path.name}'])
 

@@ -71,8 +71,10 @@ def fetch(
     with folders.locked(folder / 'scrape'):
       store = stores.Store(folder)
       return _fill(store, client, base_url, query, limit)
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+  except stores.Foreign as error:
     raise UsageError(str(error)) from None
+  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    raise UsageError(f'{folder}: cannot be written: {error.strerror}') from None
 
 
 def _fill(

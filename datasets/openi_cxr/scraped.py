@@ -21,14 +21,14 @@ class Entry:
   """A picture that the JSON lists.
 
   Attributes:
-    name: the picture's own, from its address; '' where it has none.
+    address: of the picture, from which its name comes; '' without one.
     study: such as CXR1; '' where nothing tells.
     terms: those of its report.
     caption: of the picture; '' where there is none.
     sha256: of its file; '' where it is not known.
   """
 
-  name: str
+  address: str
   study: str
   terms: tuple[str, ...]
   caption: str
@@ -88,8 +88,6 @@ def _entry(value: Any) -> Entry | None:
   ):
     return None
   address, uid, caption, sha256 = texts
-  name = name_of(address)
-  study = study_of(name) or uid.strip()
-  return Entry(
-    name, study, tuple(' '.join(x.split()) for x in terms), caption, sha256
-  )
+  study = study_of(name_of(address)) or uid.strip()
+  terms = tuple(' '.join(term.split()) for term in terms)
+  return Entry(address, study, terms, caption, sha256)

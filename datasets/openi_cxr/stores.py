@@ -15,6 +15,10 @@ _INDEX = scraped.NAMES[0]
 _PARTIAL = '.partial'
 
 
+class Foreign(ValueError):
+  """A folder that holds something else."""
+
+
 class Store:
   """A folder with films and their index.
 
@@ -28,7 +32,7 @@ class Store:
       folder: has an index, or is empty.
 
     Raises:
-      FileExistsError: it holds something else.
+      Foreign: it holds something else.
       OSError: it cannot be written.
       ValueError: its index is broken.
     """
@@ -39,7 +43,7 @@ class Store:
       self._entries = scraped.read_values(index)
       _check(index, self._entries)
     elif any(not path.name.startswith('.') for path in folder.iterdir()):
-      raise FileExistsError(
+      raise Foreign(
         f'{folder}: found files but no {_INDEX}, expected an empty folder or'
         ' one that a scraper has begun'
       )

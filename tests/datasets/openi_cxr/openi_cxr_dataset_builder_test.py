@@ -177,6 +177,15 @@ class OfficialLayoutTest(_OpeniTest):
     self.assertGreater(min(positive.values()), 0.1)
     self.assertLess(max(positive.values()), 0.5)
 
+  def test_a_report_tells_the_study_of_nameless_films(self):
+    names = ('lateral', 'CXR5_IM-0005-1001', 'oblique')
+    self.write('5.xml', _report('5', ['normal'], dict.fromkeys(names, '')))
+    for name in names:
+      self.write(f'{name}.png', _png())
+    directory, _ = self.prepare(**_ALL)
+    groups = sources.open_cases(directory, 'all').groups
+    self.assertEqual(groups, [cases.pseudonym('CXR5')] * 3)
+
   def test_a_tables_splits_are_kept(self):
     films = [self.study(n, ['normal'])[0] for n in range(4)]
     self.write(

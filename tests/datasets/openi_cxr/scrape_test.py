@@ -202,7 +202,7 @@ class ScrapeTest(parameterized.TestCase):
       answer(b'User-agent: *\nCrawl-delay: 7\nDisallow: /private\n')
     ]
     self.run_main()
-    self.assertEqual(self.clock.naps, [7] * 2)
+    self.assertEqual(self.clock.naps, [7] * 3)
 
   @parameterized.named_parameters(
     ('html', [answer(_HTML)] * 5, "found b'<!DOCTYPE html>"),
@@ -338,7 +338,12 @@ class ScrapeTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
     ('films', b'User-agent: *\nDisallow: /imgs\n', 200, 'forbidden by robots'),
-    ('us', b'User-agent: medzoo-openi\nDisallow: /\n', 200, 'forbidden by rob'),
+    (
+      'us',
+      b'\xef\xbb\xbfUser-agent: medzoo-openi\nDisallow: /\n',
+      200,
+      'forbidden by rob',
+    ),
     ('all', b'User-agent: *\nDisallow: /', 200, 'forbidden by robots.txt'),
     ('broken', b'', 500, 'without its robots.txt nothing else is asked for'),
   )
@@ -500,7 +505,11 @@ class ScrapeTest(parameterized.TestCase):
     (self.folder / '1.png').unlink()
     self.folder /= 'file'
     self.folder.write_text('mine')
-    self.assertEqual(self.run_main()[0], 2)
+    code, lines = self.run_main()
+    self.assertEqual(code, 2)
+    self.assertEqual(
+      lines, [f'error: {self.folder}: cannot be written: File exists']
+    )
     self.assertEmpty(self.server.requests)
 
   @parameterized.parameters(
