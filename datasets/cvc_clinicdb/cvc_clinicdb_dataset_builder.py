@@ -111,7 +111,7 @@ def _polyps(mask: np.ndarray, source: Source) -> tuple[np.ndarray, int]:
 
 
 class Builder(builders.CaseBuilder):
-  """Frames of colonoscopies with their polyps, in the layout of CVC-ClinicDB."""
+  """Frames of colonoscopies with masks of their polyps."""
 
   HASHES_CONTENTS = True
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -136,12 +136,8 @@ class Builder(builders.CaseBuilder):
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
     """Joins frames, masks and sequences."""
     config = self.builder_config
-    frames, masks = (
-      _pictures(manual_dir / name) for name in (FRAMES, MASKS)
-    )
-    found = sequences.find(
-      manual_dir, list(frames), ungrouped=config.ungrouped
-    )
+    frames, masks = (_pictures(manual_dir / name) for name in (FRAMES, MASKS))
+    found = sequences.find(manual_dir, list(frames), ungrouped=config.ungrouped)
     left_out = {x.series: x for x in found.left_out}
     for ours, theirs, code, what in (
       (frames, masks, 'no_mask', MASKS),

@@ -88,9 +88,7 @@ def find(
   groups = {
     key: cases.pseudonym(name) for key, name in zip(keys, names, strict=True)
   }
-  return Sequences(
-    groups, {}, (), (f'groups are {len(set(names))} {note}',)
-  )
+  return Sequences(groups, {}, (), (f'groups are {len(set(names))} {note}',))
 
 
 def _read_table(path: pathlib.Path) -> dict[str, _Row]:
