@@ -59,7 +59,7 @@ def make(
   scene, camera = scenes.make(rng)
   foam = bubbles.draw(rng, scene)
   processor = videos.make(rng, size * 3 // 4, size)
-  gloss = rng.uniform(0.6, 2.0), rng.uniform(60, 250)
+  gloss = tuple(rng.uniform((0.5, 120, 0.08), (2.0, 400, 0.25)))
   drift = rng.normal(0, (0.03, 0.03, 0.08)), rng.normal(0, 0.05, 3)
   made = []
   for number in range(frames):
@@ -79,7 +79,7 @@ def _frame(
   camera: cameras.Camera,
   foam: np.ndarray,
   processor: videos.Processor,
-  gloss: tuple[float, float],
+  gloss: tuple[float, float, float],
   rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
   shape = processor.field.shape

@@ -62,7 +62,7 @@ class Camera:
 
 def make(rng: np.random.Generator) -> Camera:
   """Draws a camera near z = 0 that looks along the colon, more or less."""
-  turns = np.append(rng.normal(0, 0.35, 2), rng.uniform(-np.pi, np.pi))
+  turns = np.append(rng.normal(0, 0.5, 2), rng.uniform(-np.pi, np.pi))
   return Camera(
     np.append(rng.uniform(-0.28, 0.28, 2), rng.uniform(-0.1, 0.1)),
     _rotation(turns),

@@ -7,15 +7,15 @@ from datasets.phantoms import colonoscopy_camera as cameras
 from datasets.phantoms import colonoscopy_scene as scenes
 
 # Cells of the scene's grain in a radius of the colon.
-_GRAIN = 28.0
-_POOL = np.array([0.60, 0.44, 0.16])
+_GRAIN = 42.0
+_POOL = np.array([0.50, 0.30, 0.06], np.float32)
 
 
 def shade(
   scene: scenes.Scene,
   camera: cameras.Camera,
   view: scenes.View,
-  gloss: tuple[float, float],
+  gloss: tuple[float, float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the light that every pixel gets.
 
@@ -23,15 +23,14 @@ def shade(
     scene: what is seen.
     camera: with the lamp beside it.
     view: what its pixels see.
-    gloss: how bright reflections are and how sharp.
+    gloss: how bright reflections are, how sharp, and how rough the surface.
 
   Returns:
     (n, 3) linear RGB of any unit, and (n,) bool, what is under liquid.
   """
   points = view.points
   grain = _grain(scene, view)
-  normals = _normals(scene, points) + 0.16 * grain
-  normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+  normals = _normals(scene, points)
   albedo = _albedo(scene, view, grain)
   under = np.zeros(len(points), bool)
   if scene.pool is not None:
@@ -39,21 +38,18 @@ def shade(
     under = depth > 0
     share = (1 - np.exp(-12 * np.maximum(depth, 0)))[:, None]
     albedo = albedo * (1 - share) + _POOL * share
-    level = -scene.pool[:3] + 0.04 * grain
-    level /= np.linalg.norm(level, axis=1, keepdims=True)
-    normals = np.where(under[:, None], level, normals)
+    normals[under] = -scene.pool[:3]
   lamp = camera.origin + 0.06 * camera.axes[:, 0]
   way = (lamp - points).astype(np.float32)
-  away = np.sqrt(np.einsum('ij,ij->i', way, way))
+  away = np.sqrt(_dot(way, way))
   way /= away[:, None]
-  facing = np.maximum(np.einsum('ij,ij->i', normals, way), 0)
-  halfway = way - view.rays
-  halfway /= np.linalg.norm(halfway, axis=1, keepdims=True)
-  mirror = np.maximum(np.einsum('ij,ij->i', normals, halfway), 0)
+  facing = np.maximum(_dot(_unit(normals + 0.06 * grain), way), 0)
+  strength, sharpness, rough = gloss
+  mirror = _dot(_unit(normals + rough * grain), _unit(way - view.rays))
+  mirror = np.maximum(mirror, 0)
   forward = view.rays @ camera.axes[:, 2].astype(np.float32)
-  arriving = (0.35 + 0.65 * forward) / (0.15 + away * away)
-  light = albedo * (arriving * (0.12 + 0.88 * facing))[:, None]
-  strength, sharpness = gloss
+  arriving = (0.35 + 0.65 * forward) / (0.25 + away * away)
+  light = albedo * (arriving * (0.3 + 0.7 * facing))[:, None]
   spots = strength * np.minimum(arriving, 3) * mirror**sharpness
   return light + spots[:, None], under
 
@@ -67,7 +63,15 @@ def _normals(scene: scenes.Scene, points: np.ndarray) -> np.ndarray:
     moved = points.copy()
     moved[:, axis] += step
     slopes[:, axis] = scene.distance(moved) - here
-  return slopes / (np.linalg.norm(slopes, axis=1, keepdims=True) + 1e-9)
+  return _unit(slopes)
+
+
+def _dot(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+  return np.einsum('ij,ij->i', one, other)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+  return vectors / (np.sqrt(_dot(vectors, vectors)) + 1e-9)[:, None]
 
 
 def _grain(scene: scenes.Scene, view: scenes.View) -> np.ndarray:

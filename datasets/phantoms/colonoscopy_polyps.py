@@ -16,7 +16,8 @@ class Polyp:
   Attributes:
     kind: one of `KINDS`.
     center: (3,) a point within.
-    radius: of a ball that holds most of it.
+    radius: of its widest part.
+    reach: from the center to its farthest point.
     centers: (lobes, 3) of its ellipsoids.
     axes: (lobes, 3, 3) unit vectors, as columns.
     radii: (lobes, 3) along them.
@@ -27,6 +28,7 @@ class Polyp:
   kind: str
   center: np.ndarray
   radius: float
+  reach: float
   centers: np.ndarray
   axes: np.ndarray
   radii: np.ndarray
@@ -35,17 +37,26 @@ class Polyp:
 
   def distance(self, points: np.ndarray) -> np.ndarray:
     """Returns how far (n, 3) points are outside of it, about."""
+    result = np.sqrt(_squares(points - self.center)) - self.reach
+    near = np.flatnonzero(result < self.radius)
+    result[near] = self._near_distance(points[near])
+    return result
+
+  def _near_distance(self, points: np.ndarray) -> np.ndarray:
     result = None
     for center, axes, radii in zip(
       self.centers, self.axes, self.radii, strict=True
     ):
-      scaled = ((points - center) @ (axes / radii)).astype(np.float32)
-      level = np.sqrt(np.einsum('ij,ij->i', scaled, scaled)) + 1e-6
-      scaled /= radii
-      slope = np.sqrt(np.einsum('ij,ij->i', scaled, scaled)) + 1e-6
+      scaled = (points - center) @ (axes / radii)
+      level = np.sqrt(_squares(scaled)) + np.float32(1e-6)
+      slope = np.sqrt(_squares(scaled / radii)) + np.float32(1e-6)
       one = level * (level - 1) / slope
       result = one if result is None else join(result, one, 0.2 * self.radius)
     return result
+
+
+def _squares(vectors: np.ndarray) -> np.ndarray:
+  return np.einsum('ij,ij->i', vectors, vectors)
 
 
 def join(one: np.ndarray, other: np.ndarray, width: float) -> np.ndarray:
@@ -84,18 +95,23 @@ def make(
   inward /= np.linalg.norm(inward)
   frame = _frame(inward, rng)
   lobes = _LOBES[kind](radius, rng)
-  centers = np.array([foot + frame @ place for place, _ in lobes])
+  centers = np.array([foot + frame @ x for x, _ in lobes], np.float32)
+  radii = np.array([radii for _, radii in lobes], np.float32)
   shift = rng.normal(0, (0.05, 0.09, 0.09)) + rng.normal(0, 0.05)
   return Polyp(
     kind,
     centers[0],
     radius,
+    float((np.linalg.norm(centers - centers[0], axis=1) + radii.max(1)).max()),
     centers,
-    # Lobes of their own direction, but for the first.
-    np.array([frame] + [_frame(inward, rng) for _ in lobes[1:]]),
-    np.array([radii for _, radii in lobes]),
+    # Small lobes have directions of their own.
+    np.array(
+      [frame if i < 2 else _frame(inward, rng) for i in range(len(lobes))],
+      np.float32,
+    ),
+    radii,
     np.clip(wall.mucosa * (1 + shift), 0.05, 0.95),
-    (rng.uniform(0.05, 0.16), rng.uniform(0.8, 1.7)),
+    (rng.uniform(0.06, 0.2), rng.uniform(0.8, 1.7)),
   )
 
 

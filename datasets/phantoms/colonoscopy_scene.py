@@ -147,7 +147,7 @@ def _grow(
       np.linalg.norm(foot - x.center) > 1.6 * (radius + x.radius)
       for x in scene.polyps
     ]
-    if radius > 0.5 or not all(apart):
+    if radius > 0.6 or not all(apart):
       continue
     kind = str(rng.choice(polyps.KINDS))
     polyp = polyps.make(kind, scene.wall, z, angle, radius, rng)

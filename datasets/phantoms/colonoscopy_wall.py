@@ -11,13 +11,13 @@ import numpy as np
 from scipy import ndimage
 
 # Rows of the tables along z, columns round the tube.
-_SHAPE = (640, 480)
+_SHAPE = (512, 384)
 _FIRST, _LAST = -1.0, 6.0
 _STEP = (_LAST - _FIRST) / (_SHAPE[0] - 1)
 # Of healthy mucosa, of its vessels, and of what is left of meals.
-_MUCOSA = np.array([0.86, 0.47, 0.36])
-_BLOOD = np.array([0.82, 0.52, 0.60])
-_DEBRIS = np.array([[0.62, 0.47, 0.12], [0.42, 0.26, 0.10], [0.75, 0.66, 0.34]])
+_MUCOSA = np.array([0.62, 0.23, 0.12])
+_BLOOD = np.array([0.72, 0.35, 0.40])
+_DEBRIS = np.array([[0.55, 0.36, 0.05], [0.30, 0.15, 0.04], [0.70, 0.52, 0.18]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +83,12 @@ def make(rng: np.random.Generator) -> Wall:
   angle = np.arange(_SHAPE[1], dtype=np.float32) * (2 * np.pi / _SHAPE[1])
   three = np.cos(3 * (angle - rng.uniform(0, 2 * np.pi)))
   radius = 1 + rng.uniform(-0.02, 0.12) * three
-  radius = radius + rng.uniform(0.02, 0.06) * noise(rng, _SHAPE, 60)
-  radius += 0.006 * noise(rng, _SHAPE, 12)
+  radius = radius + rng.uniform(0.02, 0.06) * noise(rng, _SHAPE, 48)
+  radius += 0.006 * noise(rng, _SHAPE, 10)
   _add_folds(radius, z, angle, rng)
   for _ in range(rng.poisson(2.5)):
     _add_bump(radius, z, angle, rng)
-  mucosa = _MUCOSA * rng.uniform(0.85, 1.1, 3)
-  mucosa *= rng.uniform(0.85, 1.05)
+  mucosa = _MUCOSA * rng.uniform((0.85, 0.7, 0.6), (1.1, 1.25, 1.5))
   albedo = _paint(mucosa, rng)
   if rng.random() < 0.45:
     _add_debris(radius, albedo, z, angle, rng)
@@ -97,7 +96,7 @@ def make(rng: np.random.Generator) -> Wall:
     radius.astype(np.float32),
     np.clip(albedo, 0.02, 0.98).astype(np.float32),
     mucosa,
-    rng.normal(0, 0.05, 2),
+    rng.normal(0, 0.06, 2),
   )
 
 
@@ -168,12 +167,14 @@ def _add_bump(
   """Adds a bump of healthy mucosa, often long like the end of a fold."""
   long, short = rng.uniform(0.12, 0.4), rng.uniform(0.07, 0.15)
   turn = rng.normal(0, 0.5)
-  along = z - rng.uniform(0.4, 3.0)
+  place = rng.uniform(0.4, 3.0)
+  rows = np.abs(z[:, 0] - place) < 0.6
+  along = z[rows] - place
   across = _turn(angle, rng.uniform(0, 2 * np.pi))
   one = np.cos(turn) * across + np.sin(turn) * along
   other = np.cos(turn) * along - np.sin(turn) * across
   level = (one / long) ** 2 + (other / short) ** 2
-  radius -= short * rng.uniform(0.5, 1.3) * np.exp(-(level**1.5))
+  radius[rows] -= short * rng.uniform(0.5, 1.3) * np.exp(-(level**1.5))
 
 
 def _add_debris(
@@ -202,12 +203,12 @@ def _paint(mucosa: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
   A vessel runs where smooth noise is zero, which makes curves that join.
   """
-  patches = noise(rng, _SHAPE, 40)
+  patches = noise(rng, _SHAPE, 32)
   fine = noise(rng, _SHAPE, 3)
   albedo = mucosa * (1 + 0.04 * fine[..., None])
-  albedo = albedo * (1 - patches[..., None] * np.array([0.02, 0.07, 0.07]))
-  contrast = rng.uniform(0.2, 1.0)
-  for width, line in ((34, 0.06), (13, 0.1)):
+  albedo = albedo * (1 - patches[..., None] * np.array([0.03, 0.10, 0.10]))
+  contrast = rng.uniform(0.3, 1.0)
+  for width, line in ((30, 0.09), (11, 0.16)):
     course = np.abs(noise(rng, _SHAPE, width)) / line
     seen = np.clip(noise(rng, _SHAPE, 2 * width), 0, 1)
     vessel = contrast * seen * np.exp(-(course**2))
