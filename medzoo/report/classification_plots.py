@@ -68,29 +68,29 @@ def reliability(systems: Systems, name: str) -> bytes:
     name: of class 1.
 
   Returns:
-    A PNG; below the curves how many pictures the model gave each probability.
+    A PNG; beside the curves how many pictures the model gave each probability.
   """
-  figure = matplotlib.figure.Figure(figsize=(6.4, 5.6), layout='constrained')
-  above, below = figure.subplots(
-    2, 1, sharex=True, gridspec_kw={'height_ratios': (3, 1)}
-  )
-  above.plot([0, 1], [0, 1], color='#a1a1aa', lw=1, ls=':')
+  figure = matplotlib.figure.Figure(figsize=(9.6, 4.6), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  left.plot([0, 1], [0, 1], color='#a1a1aa', lw=1, ls=':')
   for i, (label, predictions) in enumerate(systems.items()):
     found = classification.bins(predictions)
     there = found.count > 0
-    above.plot(
+    left.plot(
       found.probability[there], found.positive[there], marker='o',
       ms=3 if i else 5, label=label, **_line(i),
     )  # fmt: skip
   mine = classification.bins(next(iter(systems.values())))
   edges = np.linspace(0, 1, classification.NUM_BINS + 1)
-  below.bar(
+  right.bar(
     edges[:-1], mine.count, np.diff(edges), align='edge', color='#bfdbfe',
     edgecolor=froc_plot.COLOURS[0],
   )  # fmt: skip
-  above.set(ylabel=f'Share that is {name}', xlim=(0, 1), ylim=(-0.02, 1.02))
-  below.set(xlabel=f'Probability of {name}', ylabel='Pictures')
-  for axes in (above, below):
+  right.yaxis.get_major_locator().set_params(integer=True)
+  left.set(ylabel=f'Share that is {name}', ylim=(-0.02, 1.02))
+  right.set(ylabel='Pictures, by this model')
+  for axes in (left, right):
+    axes.set(xlabel=f'Probability of {name}', xlim=(-0.01, 1.01))
     _tidy(axes)
   figure.legend(loc='outside upper center', ncols=3, frameon=False)
   return froc_plot.to_png(figure)
@@ -143,15 +143,17 @@ def gallery(panels: Sequence[Panel], columns: int) -> bytes | None:
   figure, places = _grid(len(panels), columns, size)
   for place, panel in zip(places, panels, strict=False):
     place.imshow(panel.image)
-    place.set_title(panel.title, fontsize=7.5)
+    place.set_title(panel.title, fontsize=8)
   return froc_plot.to_png(figure, _DPI)
 
 
 def _grid(
   count: int, columns: int, size: tuple[float, float]
 ) -> tuple[matplotlib.figure.Figure, np.ndarray]:
-  """Returns a figure and its places, without axes, row by row."""
-  columns = min(columns, count)
+  """Returns a figure and its places, without axes, row by row.
+
+  Few are as wide as many, for a page stretches pictures to its own width.
+  """
   num_rows = -(-count // columns)
   figure = matplotlib.figure.Figure(
     figsize=(size[0] * columns, size[1] * num_rows), layout='constrained'

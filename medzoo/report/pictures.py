@@ -98,7 +98,7 @@ def figures(
       'Calibration',
       classification_plots.reliability(systems, classes[1]),
       'Of the pictures that were given about one probability, the share that '
-      f'is {classes[1]}; on the dotted line the two agree. Below, how many '
+      f'is {classes[1]}; on the dotted line the two agree. Beside, how many '
       'pictures this model gave it.',
     ),
     page.Figure('The surest mistakes', mistakes, told),
