@@ -1,6 +1,7 @@
 """Tests of the predictors of whole pictures and of their codes."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -28,10 +29,16 @@ def _image(volume, preprocess):
   return jnp.array(pixels[None], jnp.float32) / 255
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model, key, image):
+  return model.init(key, image, train=False)
+
+
+@functools.cache
 def _toy(channels):
   model = picture_models.Toy()
   image = jnp.zeros((1, 16, 16, channels))
-  return model, model.init(jax.random.key(0), image, train=False)
+  return model, _init(model, jax.random.key(0), image)
 
 
 class PictureClassifierTest(parameterized.TestCase):
@@ -89,14 +96,14 @@ class PictureClassifierTest(parameterized.TestCase):
     models = {'e': picture_models.Encoder(), 'h': picture_models.Head()}
     volume = labelled_cases.picture().volume
     image = _image(volume, _COLOUR)
-    encoder = models['e'].init(jax.random.key(0), image, train=False)
+    encoder = _init(models['e'], jax.random.key(0), image)
     coder = codes.Predictor(models, _COLOUR, encoder='e')
     self.assertEqual(coder.stages, ('e',))
     code = coder({'e': encoder}, volume)['codes'].values
     self.assertEqual((code.shape, code.dtype), ((6, 8, 4), np.float32))
     expected = models['e'].apply(encoder, image, train=False)['pool5'][0]
     np.testing.assert_allclose(code, expected, rtol=1e-5, atol=1e-6)
-    head = models['h'].init(jax.random.key(1), code[None], train=False)
+    head = _init(models['h'], jax.random.key(1), code[None])
     predictor = picture_classifier.PictureClassifier(
       models, _COLOUR, encoder='e', head='h', saliency_steps=1
     )
