@@ -96,8 +96,8 @@ class VGG16(nn.Module):
 
     Returns:
       Maps (b, h / stride, w / stride, channels), sides rounded down, float32,
-      in order: `block1_conv1`, `block1_conv2`, `pool1` and on to
-      `block5_conv3` and `pool5`; those of convolutions are rectified and, in
+      `block1_conv1`, `block1_conv2`, `pool1` and on to `block5_conv3` and
+      `pool5`; those of convolutions are rectified and, in
       block n, at stride 2 ** (n - 1), those of poolings at 2 ** n. With a
       classifier also `logits` (b, num_classes).
 

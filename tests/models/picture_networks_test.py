@@ -12,7 +12,6 @@ from absl.testing import parameterized
 from medzoo.models import dense_head
 from medzoo.models import picture_classifier
 from medzoo.models import small_cnn
-from medzoo.models import vgg16
 from medzoo.train import build
 from medzoo.train import optim
 
@@ -31,13 +30,23 @@ def _count(tree):
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def _init(model, x):
-  init = jax.jit(functools.partial(model.init, train=False))
-  return init(jax.random.key(0, impl='rbg'), x)
+def _draw(model, x):
+  """Draws variables, which compiles nothing."""
+  rng = np.random.default_rng(1)
+
+  def draw(path, leaf):
+    scale = math.sqrt(2 / math.prod(leaf.shape[:-1]))
+    drawn = rng.normal(0, scale if leaf.ndim > 1 else 0.1, leaf.shape)
+    if path[-1].key in ('scale', 'var'):
+      drawn = 1 + drawn
+    return jnp.asarray(drawn, leaf.dtype)
+
+  _, shapes = _shapes(model, *x.shape)
+  return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def _pictures(*shape):
-  return np.random.default_rng(0).random(shape).astype(np.float32)
+  return jnp.asarray(np.random.default_rng(0).random(shape), jnp.float32)
 
 
 class SmallCNNTest(parameterized.TestCase):
@@ -58,7 +67,7 @@ class SmallCNNTest(parameterized.TestCase):
   def test_by_numpy(self):
     model = small_cnn.SmallCNN((3, 4), 3, (5,), num_classes=2)
     x = _pictures(2, 13, 15, 1)
-    variables = _init(model, x)
+    variables = _draw(model, x)
     params = jax.tree.map(np.asarray, variables['params'])
     y = _pool(_conv(x, params['encoder']['conv1']))
     maps = _conv(y, params['encoder']['conv2'])
@@ -67,25 +76,32 @@ class SmallCNNTest(parameterized.TestCase):
       layer = params['head'][name]
       y = y @ layer['kernel'] + layer['bias']
       y = np.maximum(y, 0) if name == 'fc1' else y
-    run = functools.partial(model.apply, train=False)
-    found = run(variables, x, method='encode')
+    run = functools.partial(model.apply, variables, train=False)
+
+    @jax.jit
+    def outputs(x):
+      maps = run(x, method='encode')
+      return maps, run(maps, method='classify')['logits'], run(x)['logits']
+
+    found, split, whole = outputs(x)
     self.assertEqual(found.shape, (2, 3, 4, 4))
     np.testing.assert_allclose(found, maps, atol=1e-5)
-    split = run(variables, found, method='classify')['logits']
     np.testing.assert_allclose(split, y, atol=1e-5)
-    np.testing.assert_array_equal(run(variables, x)['logits'], split)
+    np.testing.assert_array_equal(whole, split)
 
   def test_drops_in_training_only(self):
     model = small_cnn.SmallCNN((2,), 3, (64,), 0.9)
     x = _pictures(1, 8, 8, 3)
-    variables = _init(model, x)
-    run = functools.partial(model.apply, variables, x)
-    drawn = [
-      float(run(train=True, rngs={'dropout': jax.random.key(i)})['logits'][0])
-      for i in range(3)
-    ]
-    self.assertLen(set(drawn), 3)
-    self.assertNotIn(float(run(train=False)['logits'][0]), drawn)
+    variables = _draw(model, x)
+    run = jax.jit(
+      lambda key, train: model.apply(
+        variables, x, train=train, rngs={'dropout': key}
+      )['logits'].sum(),
+      static_argnums=1,
+    )
+    keys = [jax.random.key(i) for i in range(3)]
+    self.assertLen({float(run(key, True)) for key in keys}, 3)
+    self.assertLen({float(run(key, False)) for key in keys}, 1)
 
   def test_the_smallest_picture(self):
     model = small_cnn.SmallCNN((2, 2), 5, (2,))
@@ -129,35 +145,41 @@ class DenseHeadTest(absltest.TestCase):
   def test_by_numpy(self):
     model = dense_head.DenseHead((4,), momentum=0.75)
     x = _pictures(5, 2, 3)
-    variables = _init(model, x)
-    flat = x.reshape(5, 6)
-    kernel = variables['params']['fc1']['kernel']
-    hidden = flat @ np.asarray(kernel)
+    variables = _draw(model, x)
+    params = jax.tree.map(np.asarray, variables['params'])
+    hidden = np.reshape(x, (5, 6)) @ params['fc1']['kernel']
 
     def judged(mean, variance):
-      y = np.maximum((hidden - mean) / np.sqrt(variance + 1e-3), 0)
-      return y @ np.asarray(variables['params']['predictions']['kernel'])
+      y = (hidden - mean) / np.sqrt(variance + 1e-3)
+      y = np.maximum(y * params['norm1']['scale'] + params['norm1']['bias'], 0)
+      last = params['predictions']
+      return y @ last['kernel'] + last['bias']
 
-    found = model.apply(variables, x, train=False)['logits']
-    np.testing.assert_allclose(found, judged(0, 1), atol=1e-5)
-    found, state = model.apply(
-      variables, x, train=True, mutable=['batch_stats']
+    old = jax.tree.map(np.asarray, variables['batch_stats']['norm1'])
+    run = jax.jit(
+      functools.partial(model.apply, mutable=['batch_stats']),
+      static_argnames='train',
     )
+    found = run(variables, x, train=False)[0]['logits']
+    expected = judged(old['mean'], old['var'])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found, state = run(variables, x, train=True)
     mean, variance = hidden.mean(0), hidden.var(0)
+    expected = judged(mean, variance)
+    np.testing.assert_allclose(found['logits'], expected, atol=1e-4)
+    new = state['batch_stats']['norm1']
     np.testing.assert_allclose(
-      found['logits'], judged(mean, variance), atol=1e-4
+      new['mean'], 0.75 * old['mean'] + 0.25 * mean, atol=1e-6
     )
-    averages = state['batch_stats']['norm1']
-    np.testing.assert_allclose(averages['mean'], 0.25 * mean, atol=1e-6)
     np.testing.assert_allclose(
-      averages['var'], 0.75 + 0.25 * variance, atol=1e-6
+      new['var'], 0.75 * old['var'] + 0.25 * variance, atol=1e-6
     )
 
   def test_what_is_said_of_a_picture_does_not_depend_on_the_others(self):
     model = dense_head.DenseHead((4, 4))
     x = _pictures(3, 6)
-    variables = _init(model, x)
-    run = functools.partial(model.apply, variables, train=False)
+    variables = _draw(model, x)
+    run = jax.jit(functools.partial(model.apply, variables, train=False))
     np.testing.assert_allclose(
       run(x)['logits'][:1], run(x[:1])['logits'], atol=1e-6
     )
@@ -182,7 +204,7 @@ class PictureClassifierTest(parameterized.TestCase):
       ),
     )
     cls.x = _pictures(2, 64, 40, 1)
-    cls.variables = _init(cls.model, cls.x)
+    cls.variables = _draw(cls.model, cls.x)
 
   def test_published_parameters(self):
     outputs, variables = _shapes(
@@ -200,18 +222,27 @@ class PictureClassifierTest(parameterized.TestCase):
       for name in ('encoder', 'head')
     }
     run = functools.partial(model.apply, variables, train=False)
-    maps = jax.jit(functools.partial(run, method='encode'))(self.x)
-    encoder = jax.jit(
-      functools.partial(vgg16.VGG16(width=2).apply, train=False)
-    )
-    codes = encoder(own['encoder'], self.x)
-    np.testing.assert_allclose(maps, codes['block5_conv3'], atol=1e-6)
-    self.assertEqual(maps.shape, (2, 4, 2, 16))
-    head = dense_head.DenseHead((3,), num_classes=1)
-    expected = head.apply(own['head'], codes['pool5'], train=False)['logits']
-    found = run(maps, method='classify')['logits']
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_allclose(jax.jit(run)(self.x)['logits'], found, atol=1e-6)
+    encoder, head = model.encoder.clone(), model.head.clone()
+
+    @jax.jit
+    def outputs(x):
+      maps = run(x, method='encode')
+      codes = encoder.apply(own['encoder'], x, train=False)
+      return dict(
+        maps=(maps, codes['block5_conv3']),
+        logits=(
+          run(maps, method='classify')['logits'],
+          head.apply(own['head'], codes['pool5'], train=False)['logits'],
+        ),
+        whole=(run(x)['logits'], run(maps, method='classify')['logits']),
+      )
+
+    found = outputs(self.x)
+    self.assertEqual(found['maps'][0].shape, (2, 4, 2, 16))
+    for name, (ours, expected) in found.items():
+      with self.subTest(name):
+        self.assertTrue(ours.any())
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
 
   @parameterized.parameters(
     ('pool4', (4, 2, 16), (8, 5, 16)), ('block5_conv2', None, (4, 2, 16))

@@ -65,9 +65,9 @@ class KerasTest(absltest.TestCase):
     super().setUp()
     self.path = pathlib.Path(self.create_tempdir().full_path) / 'weights.h5'
 
-  def _start(self, model, variables, **source):
+  def _start(self, net, variables, **source):
     source = dict(weights=str(self.path), modules=()) | source
-    return initial.start(model, variables, [source], lambda stage: self.path)
+    return initial.start(net, variables, [source], lambda stage: self.path)
 
   def _zeros(self, model):
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
