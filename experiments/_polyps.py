@@ -19,7 +19,8 @@ def base(experiment: str) -> ml_collections.ConfigDict:
   config.preprocess = dict(shape=(96, 96), colour=True, equalize=False)
   config.evaluation = dict(
     protocol='pictures',
-    predictor=dict(name='picture_classifier', saliency_steps=8),
+    predictor=dict(name='picture_classifier', saliency_steps=0),
+    explainer=dict(name='picture_classifier', saliency_steps=16),
     resamples=1000,
     baselines=dict(
       majority=_tuned('majority', {}),
@@ -36,6 +37,14 @@ def base(experiment: str) -> ml_collections.ConfigDict:
   )
   config.expect = dict(params={})
   return config
+
+
+def predictors(
+  config: ml_collections.ConfigDict,
+) -> tuple[ml_collections.ConfigDict, ...]:
+  """Returns all predictors that are to use the same networks."""
+  evaluation = config.evaluation
+  return evaluation.predictor, evaluation.explainer, config.detection.predictor
 
 
 def _tuned(name: str, grid: dict) -> dict:

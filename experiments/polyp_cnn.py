@@ -52,8 +52,8 @@ def _published() -> ml_collections.ConfigDict:
       select=dict(metric='auc', mode='max', patience=None),
     ),
   )
-  config.evaluation.predictor.stage = 'classifier'
-  config.detection.predictor.stage = 'classifier'
+  for predictor in _polyps.predictors(config):
+    predictor.stage = 'classifier'
   return config
 
 

@@ -66,8 +66,8 @@ def _published() -> ml_collections.ConfigDict:
       select=best,
     ),
   )
-  config.evaluation.predictor.stage = 'finetune'
-  config.detection.predictor.stage = 'finetune'
+  for predictor in _polyps.predictors(config):
+    predictor.stage = 'finetune'
   return config
 
 
@@ -80,9 +80,9 @@ def _transfer(config: ml_collections.ConfigDict) -> None:
 def _stay(config: ml_collections.ConfigDict) -> None:
   """Leaves the fine-tuning out."""
   config.stages.order = ('encoder', 'codes', 'head')
-  for section in (config.evaluation, config.detection):
-    del section.predictor.stage
-    section.predictor.update(encoder='encoder', tap='pool5', head='head')
+  for predictor in _polyps.predictors(config):
+    del predictor.stage
+    predictor.update(encoder='encoder', tap='pool5', head='head')
 
 
 def _finetune(config: ml_collections.ConfigDict) -> None:

@@ -49,15 +49,13 @@ def _published() -> ml_collections.ConfigDict:
       select=dict(metric='auc', mode='max', patience=6),
     ),
   )
+  judge = dict(
+    name='picture_classifier', encoder='encoder', tap='pool5', head='head'
+  )
   config.evaluation = dict(
     protocol='pictures',
-    predictor=dict(
-      name='picture_classifier',
-      encoder='encoder',
-      tap='pool5',
-      head='head',
-      saliency_steps=8,
-    ),
+    predictor=dict(saliency_steps=0, **judge),
+    explainer=dict(saliency_steps=16, **judge),
     resamples=1000,
     baselines=dict(
       majority=dict(name='majority', tuning_cases=100_000, grid={}),

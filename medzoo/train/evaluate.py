@@ -80,6 +80,28 @@ class _Section:
       )
     return outputs
 
+  def explain(
+    self,
+    outputs: Outputs,
+    truth: Any,
+    threshold: Any,
+    split: str,
+    folder: pathlib.Path | None = None,
+  ) -> Outputs:
+    """Returns what the section's `explainer` gives of the cases to be shown."""
+    if 'explainer' not in self.spec:
+      return {}
+    shown = set(self.rules.choose_shown(outputs, truth, threshold))
+    runs = []
+    for run in self.runs:
+      cases = run.cases[split]
+      chosen = [i for i, key in enumerate(cases.keys) if key in shown]
+      if chosen:
+        cases = {split: cases.subset(chosen)}
+        runs.append(dataclasses.replace(run, cases=cases))
+    few = dataclasses.replace(self, runs=runs)
+    return few.predict('shown', lambda _: self.spec['explainer'], split, folder)
+
   def place(self, name: str) -> str:
     """Returns where a system's outputs lie in a run's folder."""
     return name if self.name == _MAIN else f'{self.name}/{name}'
@@ -143,8 +165,11 @@ def evaluate_all(
       'all',
       folder / section.place('outputs'),
     )
+    shown = section.explain(
+      outputs, truth, threshold, 'all', folder / section.place('shown')
+    )
     section.rules.write_predictions(
-      folder / 'predictions', outputs, truth, threshold
+      folder / 'predictions', {**outputs, **shown}, truth, threshold
     )
     found = {
       'metrics': section.rules.score(
@@ -209,7 +234,10 @@ def _evaluate(section: _Section, folder: pathlib.Path) -> dict[str, Any]:
     for split in ('validation', 'test')
   )
   threshold = rules.choose_threshold(validated, validation, spec)
-  rules.write_predictions(folder / 'predictions', tested, test, threshold)
+  shown = section.explain(tested, test, threshold, 'test')
+  rules.write_predictions(
+    folder / 'predictions', {**tested, **shown}, test, threshold
+  )
   results = {
     'metrics': rules.score(tested, test, threshold, **options),
     _THRESHOLDS[section.name]: threshold,

@@ -214,9 +214,10 @@ def _predictor(
   """Returns what looks at one case with all models."""
   predictors, variables = [], []
   for model in models:
+    section = model.config[model.section]
     predictor = build.build(
       'predictors',
-      model.config[model.section]['predictor'],
+      section.get('explainer') or section['predictor'],
       stages.models(model.config),
       model.config['preprocess'],
     )

@@ -18,6 +18,8 @@ names, and `train.evaluate` knows nothing else of it:
   the model says without one of its parts; {} where it does not.
 * `objective(cases, found) -> float`: what baselines are tuned for, the higher
   the better; found is one of `types`' dataclasses a case.
+* `choose_shown(outputs, truth, threshold)`: where `evaluation` has an
+  `explainer`, the keys of the cases that this predictor is to look at too.
 * `write_predictions(folder, outputs, truth, threshold)`: files that other
   programs score; the threshold as in `score`.
 

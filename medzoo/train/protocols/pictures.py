@@ -178,6 +178,14 @@ def objective(
   return 0.5 if np.isnan(area) else area
 
 
+def choose_shown(outputs: Outputs, truth: Truth, threshold: Point) -> list[str]:
+  """Returns the surest mistakes and the surest hits of each class."""
+  shown = classification.most_certain(
+    _predictions(outputs, truth, threshold), mistakes=_MISTAKES, hits=_HITS
+  )
+  return [truth.keys[i] for i in np.concatenate(shown).tolist()]
+
+
 def write_predictions(
   folder: pathlib.Path, outputs: Outputs, truth: Truth, threshold: Point
 ) -> None:
@@ -191,13 +199,9 @@ def write_predictions(
     )
   ]
   _write_rows(folder, ('case', 'group', 'label', 'probability'), rows)
-  shown = classification.most_certain(
-    predictions, mistakes=_MISTAKES, hits=_HITS
-  )
   # Of an earlier scoring.
   shutil.rmtree(folder / SALIENCY, ignore_errors=True)
-  for i in np.concatenate(shown).tolist():
-    key = truth.keys[i]
+  for key in choose_shown(outputs, truth, threshold):
     if 'saliency' in outputs[key].detections:
       path = folder / SALIENCY / f'{predict.file_name(key)}.npz'
       path.parent.mkdir(exist_ok=True)
