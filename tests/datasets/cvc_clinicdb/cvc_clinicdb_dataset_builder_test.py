@@ -338,8 +338,10 @@ class RealFramesTest(absltest.TestCase):
     self.assertGreaterEqual(corners[:, :2].min(axis=0).min(), 10)
     self.assertLessEqual(corners[:, 2].max(), 281)
     self.assertLessEqual(corners[:, 3].max(), 361)
-    counts = cut.counts
-    print('REAL', counts, cut.left_out)
+    # Of a polyp that fills nearly all of the field there is no other place.
+    self.assertEqual(cut.left_out, ['22/polyp_0'])
+    self.assertEqual(cut.counts['polyp'], sum(len(x.masks) for x in cases) - 1)
+    self.assertGreater(cut.counts['same_frame'], 30)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from datasets import build
+from datasets.luna16_tiles import luna16_tiles_dataset_builder
 from medzoo.data import sources
 from tests import real_data
 
@@ -102,20 +103,24 @@ class Luna16TilesTest(parameterized.TestCase):
 
 class RealTilesTest(absltest.TestCase):
   def test_published_tiles(self):
-    directory = build.prepare(
-      'luna16_tiles',
-      manual_dir=real_data.folder('luna16_tiles_2d'),
-      data_dir=self.create_tempdir().full_path,
+    root = real_data.folder('luna16_tiles_2d')
+    builder = luna16_tiles_dataset_builder.Builder(
+      data_dir=self.create_tempdir().full_path
     )
+    listed = builder.list_cases(root).splits
     for split, count in (('train', 1690), ('validation', 448), ('test', 564)):
-      cases = sources.open_cases(directory, split)
-      self.assertLen(cases, count)
-      self.assertEqual(sum(cases.labels), count // 2)
-    cases = sources.open_cases(directory, 'all')
-    self.assertLen(set(cases.groups), 100)
-    self.assertEqual(cases[0].volume.voxels.shape, (1, 50, 50))
-    folds = sources.kfold(cases.groups, 5, seed=0)
+      self.assertLen(listed[split], count)
+      self.assertEqual(sum(x.label for x in listed[split]), count // 2)
+    tiles = [tile for split in listed.values() for tile in split]
+    self.assertLen({tile.row for tile in tiles}, 2702)
+    groups = [str(tile.block) for tile in tiles]
+    self.assertLen(set(groups), 100)
+    folds = sources.kfold(groups, 5, seed=0)
     self.assertEqual({len(fold) // 27 for fold in folds}, {20})
+    key, record = builder.read(tiles[0])
+    self.assertEqual(key, 'row_147683')
+    self.assertEqual(record['voxels_uint8'].shape, (1, 50, 50, 1))
+    self.assertEqual(record['label'], 1)
 
 
 if __name__ == '__main__':
