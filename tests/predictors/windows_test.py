@@ -161,9 +161,7 @@ class WindowsTest(parameterized.TestCase):
     pixels, box = frame((73, 97), (30, 40), 14)
     large = pixels.repeat(3, 0).repeat(3, 1)
     small, found = look(pixels), look(large)
-    np.testing.assert_allclose(
-      found.corners[0], 3 * small.corners[0], atol=6
-    )
+    np.testing.assert_allclose(found.corners[0], 3 * small.corners[0], atol=6)
     self.assertGreater(box_ops.iou(found.corners, 3 * box[None])[0, 0], 0.5)
 
   def test_nothing_in_a_clean_frame(self):
