@@ -2,9 +2,17 @@
 
 Boxes are drawn on pixels as stored, so a camera's note that a picture should
 be turned (EXIF orientation) is not followed.
+
+Some programs write colours into a TIFF whose header calls them greys, as in
+the frames of CVC-ClinicDB. Pillow does not open these, and readers that
+believe the header show red as grey. They are read as what they are: red,
+green and blue.
 """
 
+import io
 import os
+import pathlib
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +23,10 @@ SUFFIXES = ('.bmp', '.png', '.jpg', '.jpeg', '.tif', '.tiff')
 _FORMATS = ('BMP', 'PNG', 'JPEG', 'TIFF')
 # Pillow warns of more, and decoding it would take a gigabyte.
 _MOST_PIXELS = 1 << 26
-# TIFF's tag that says whether 0 is white (0) or black (1).
+# TIFF's tag that says whether 0 is white (0) or black (1), or colours (2).
 _PHOTOMETRIC = 262
+# Its tags of how many values a pixel has, and of those that are no colours.
+_SAMPLES, _EXTRA_SAMPLES = 277, 338
 
 
 def is_picture_file(path: str | os.PathLike[str]) -> bool:
@@ -70,7 +80,7 @@ def _read(
   deep: bool,
 ) -> np.ndarray:
   try:
-    with Image.open(path, formats=_FORMATS) as image:
+    with _open(path) as image:
       _check(image, deep)
       return decode(image)
   except _Unfit as error:
@@ -84,6 +94,43 @@ def _read(
       f'{path}: found what cannot be read, expected a picture of'
       f' {", ".join(_FORMATS)}: {reason}'
     ) from None
+
+
+def _open(path: str | os.PathLike[str]) -> Image.Image:
+  try:
+    return Image.open(path, formats=_FORMATS)
+  except Image.UnidentifiedImageError:
+    mended = _mend_colours(pathlib.Path(path).read_bytes())
+    if mended is None:
+      raise
+    return Image.open(io.BytesIO(mended), formats=('TIFF',))
+
+
+def _mend_colours(data: bytes) -> bytes | None:
+  """Returns a TIFF with its colours declared; None where that is no help."""
+  order = {b'II*\0': '<', b'MM\0*': '>'}.get(data[:4])
+  if order is None:
+    return None
+  try:
+    (start,) = struct.unpack_from(f'{order}I', data, 4)
+    (count,) = struct.unpack_from(f'{order}H', data, start)
+    # An entry is a tag, a type, a count and, if it fits, the value.
+    entries = range(start + 2, start + 2 + 12 * count, 12)
+    values = {
+      struct.unpack_from(f'{order}H', data, place)[0]: place + 8
+      for place in entries
+    }
+    declared = [
+      struct.unpack_from(f'{order}H', data, values[tag])[0]
+      for tag in (_PHOTOMETRIC, _SAMPLES)
+    ]
+  except (struct.error, KeyError):
+    return None
+  if declared != [1, 3] or _EXTRA_SAMPLES in values:
+    return None
+  mended = bytearray(data)
+  struct.pack_into(f'{order}H', mended, values[_PHOTOMETRIC], 2)
+  return bytes(mended)
 
 
 class _Unfit(Exception):

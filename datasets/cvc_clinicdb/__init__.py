@@ -1,0 +1,1 @@
+"""Frames of colonoscopies with their polyps outlined."""

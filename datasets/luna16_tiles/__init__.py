@@ -1,0 +1,1 @@
+"""Tiles of 50 x 50 pixels round candidates of LUNA16."""
