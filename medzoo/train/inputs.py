@@ -9,11 +9,15 @@ from medzoo import types
 from medzoo.io import dicom
 from medzoo.io import images
 from medzoo.io import radiographs
+from medzoo.io import video
 from medzoo.io import volumes
 from medzoo.train import build
 
 # The name of a case, and the function that reads it.
 Readable = tuple[str, Callable[[], types.Volume]]
+
+# How the name of a video ends on which predict has drawn.
+ANNOTATED = '.annotated.mp4'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +36,10 @@ def find(
   Args:
     source: a file or a folder.
     kinds: 'scans', which are DICOM series and volume files; 'pictures', files
-      of 8 bits as they are; or 'films', projection radiographs, each a
-      picture, of which the greys are taken, or a DICOM file. Films go with
-      pictures alone, which then keep their colours and their 16 bits.
+      of 8 bits as they are; 'videos', which `find_videos` finds and are left
+      out here; or 'films', projection radiographs, each a picture, of which
+      the greys are taken, or a DICOM file. Films go with pictures alone, which
+      then keep their colours and their 16 bits.
     written: folders of pictures that an earlier call made, which are skipped.
 
   Returns:
@@ -48,16 +53,47 @@ def find(
     raise build.ConfigError(f'--input {source}: found no such file or folder')
   files = sorted(source.rglob('*')) if source.is_dir() else [source]
   files, skipped = _without(written, files, source)
-  names = {
-    path: path.relative_to(source).as_posix() if path != source else path.name
-    for path in files
-    if path.is_file()
-  }
+  names = _names(files, source)
+  if 'videos' in kinds:
+    names = {p: name for p, name in names.items() if not video.is_video_file(p)}
   if 'films' in kinds:
     readers, others = _find_films(names, 'pictures' in kinds)
   else:
     readers, others = _find_scans(source, names, 'pictures' in kinds)
   return readers, skipped + others
+
+
+def find_videos(
+  source: pathlib.Path,
+) -> tuple[list[tuple[str, pathlib.Path]], list[Skipped]]:
+  """Finds every video under a path.
+
+  Args:
+    source: a file or a folder.
+
+  Returns:
+    Names and files of what can be read, and what an earlier call drew, which
+    is skipped.
+  """
+  files = sorted(source.rglob('*')) if source.is_dir() else [source]
+  found, skipped = [], []
+  for path, name in _names(files, source).items():
+    if name.endswith(ANNOTATED):
+      skipped.append(Skipped(name, 'written by predict'))
+    elif video.is_video_file(path):
+      found.append((name, path))
+  return found, skipped
+
+
+def _names(
+  files: Sequence[pathlib.Path], source: pathlib.Path
+) -> dict[pathlib.Path, str]:
+  """Names files by their path below the source."""
+  return {
+    path: path.relative_to(source).as_posix() if path != source else path.name
+    for path in files
+    if path.is_file()
+  }
 
 
 def _without(

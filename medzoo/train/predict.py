@@ -28,6 +28,7 @@ from medzoo.train import inputs
 from medzoo.train import mapping
 from medzoo.train import progress
 from medzoo.train import stages
+from medzoo.train import videos
 
 # Where a protocol writes label images, if it does.
 MASKS = 'masks'
@@ -113,12 +114,13 @@ def predict(
 
   Writes `detections.json`: of every case what was found at or above the
   operating threshold and which files below `pictures` show it, and what was
-  skipped. What else it writes is the protocol's.
+  skipped; of a video what `videos.annotate` tells. What else it writes is the
+  protocol's.
 
   Args:
     workdirs: where the models lie; several vote.
-    source: a picture, a film, a volume file, a DICOM folder, or a folder of
-      any of these.
+    source: a picture, a film, a video, a volume file, a DICOM folder, or a
+      folder of any of these.
     output: the folder to write to.
 
   Returns:
@@ -135,6 +137,10 @@ def predict(
   look = _predictor(models)
   own = [output / name for name in (_PICTURES, MASKS)]
   readers, skipped = inputs.find(source, rules.READS, own)
+  clips = []
+  if 'videos' in rules.READS:
+    clips, drawn_before = inputs.find_videos(source)
+    skipped += drawn_before
   digest = '+'.join(one.digest for one in models)
   cases, outputs, grids = [], {}, {}
   with progress.Progress('predict', len(readers)) as bar:
@@ -165,16 +171,29 @@ def predict(
         }
       )
       bar.update(done)
-  if not cases:
+  watched, stems = [], videos.stems([name for name, _ in clips])
+  for name, path in clips:
+    stem = file_name(stems[name])
+    try:
+      seen = videos.annotate(path, name, look, rules, model, output, stem)
+    except ValueError as error:
+      skipped.append(inputs.Skipped(name, str(error)))
+      continue
+    facts = {'case': name, 'model': digest, 'threshold': model.threshold}
+    watched.append({**facts, 'frame': 'pixels', **dataclasses.asdict(seen)})
+  if not cases and not watched:
     reasons = ', '.join(sorted({s.reason for s in skipped})) or 'nothing in it'
     raise ValueError(f'{source}: found no case that can be read: {reasons}')
   output.mkdir(parents=True, exist_ok=True)
-  written = rules.write_found(output, outputs, grids, model)
+  written = rules.write_found(output, outputs, grids, model) if cases else []
   missed = [dataclasses.asdict(s) for s in skipped]
-  whole = cases[0] if len(cases) == 1 else {'cases': cases}
+  everything = [*cases, *watched]
+  whole = everything[0] if len(everything) == 1 else {'cases': everything}
   text = json.dumps({**whole, 'skipped': missed}, indent=2)
   (output / 'detections.json').write_text(text + '\n')
-  return _summary(cases, skipped, output, [*written, 'detections.json'])
+  written += [one[kind] for one in watched for kind in ('video', 'table')]
+  summary = _summary(cases, skipped, output, [*written, 'detections.json'])
+  return '\n'.join([*map(videos.tell, watched), summary])
 
 
 def _agreed(models: Sequence[Model]) -> Model:

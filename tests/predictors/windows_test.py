@@ -21,15 +21,13 @@ _RED = 160
 
 
 class Redness(nn.Module):
-  """Judges whether crops are as red as one that a red disc fills.
-
-  One that lies inside the disc is redder.
-  """
+  """Judges whether a red disc fills crops: red amid, but not in the corners."""
 
   @nn.compact
   def __call__(self, x, *, train):
-    redness = (x[..., 0] - x[..., 1]).mean((1, 2))
-    logit = 5 - 60 * jnp.abs(redness - np.pi / 4 * _RED / 255)
+    red = (x[..., 0] - x[..., 1]) * 255 / _RED
+    corners = red[:, jnp.array([0, 1, -2, -1])][:, :, jnp.array([0, 1, -2, -1])]
+    logit = 30 * (red[:, 4:-4, 5:-5].mean((1, 2)) - corners.mean((1, 2))) - 24
     # As log-odds of two classes.
     return {'logits': jnp.stack([jnp.zeros_like(logit), logit], -1)}
 
@@ -161,9 +159,7 @@ class WindowsTest(parameterized.TestCase):
     pixels, box = frame((73, 97), (30, 40), 14)
     large = pixels.repeat(3, 0).repeat(3, 1)
     small, found = look(pixels), look(large)
-    np.testing.assert_allclose(
-      found.corners[0], 3 * small.corners[0], atol=6
-    )
+    np.testing.assert_allclose(found.corners[0], 3 * small.corners[0], atol=6)
     self.assertGreater(box_ops.iou(found.corners, 3 * box[None])[0, 0], 0.5)
 
   def test_nothing_in_a_clean_frame(self):
@@ -183,14 +179,16 @@ class WindowsTest(parameterized.TestCase):
     self.assertLen(look(pixels, max_detections=1), 1)
 
   def test_log_odds(self):
-    pixels, _ = frame(middle=(30, 40), radius=14)
+    pixels, box = frame(middle=(30, 40), radius=14)
     corners, log_odds = predictor().judge({'cnn': {}}, pixels)
     self.assertEqual(corners.shape, (len(log_odds), 4))
     for (y0, x0, y1, x1), logit in zip(corners, log_odds, strict=True):
       crop = pixels[y0:y1, x0:x1] / 255
-      redness = (crop[..., 0] - crop[..., 1]).mean()
-      expected = 5 - 60 * abs(redness - np.pi / 4 * _RED / 255)
-      self.assertAlmostEqual(expected, logit, delta=2)
+      if logit > 0:
+        centre = crop[len(crop) // 2, crop.shape[1] // 2]
+        self.assertAlmostEqual(centre[0] - centre[1], _RED / 255)
+    sure = corners[log_odds.argmax()]
+    self.assertGreater(box_ops.iou(sure[None] * 1.0, box[None])[0, 0], 0.5)
 
   def test_what_it_takes(self):
     predict = predictor()
