@@ -42,8 +42,6 @@ READS = ('films', 'pictures')
 PREDICTIONS = 'predictions.csv'
 SALIENCY = 'saliency'
 
-_MISTAKES = 12
-_HITS = 6
 _SIDE = 512
 
 Outputs = Mapping[str, mapping.Output]
@@ -191,9 +189,7 @@ def write_predictions(
     )
   ]
   _write_rows(folder, ('case', 'group', 'label', 'probability'), rows)
-  shown = classification.most_certain(
-    predictions, mistakes=_MISTAKES, hits=_HITS
-  )
+  shown = classification.most_certain(predictions)
   # Of an earlier scoring.
   shutil.rmtree(folder / SALIENCY, ignore_errors=True)
   for i in np.concatenate(shown).tolist():
