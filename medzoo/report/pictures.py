@@ -21,8 +21,6 @@ from medzoo.report import labels
 from medzoo.report import page
 
 _MODEL = 'This model'
-_MISTAKES = 12
-_HITS = 6
 # Pixels of the longer side of a picture: a page stays below 6 MB.
 _SIDE = 180
 _SALIENCY = (
@@ -69,9 +67,7 @@ def figures(
     systems[labels.plain(name)] = _read(predictions / name, cases.keys, point)
   classes = class_names(results)
   mine = systems[_MODEL]
-  wrong, right = classification.most_certain(
-    mine, mistakes=_MISTAKES, hits=_HITS
-  )
+  wrong, right = classification.most_certain(mine)
   saliency = _read_saliency(predictions / 'saliency')
   told = _SALIENCY.format(classes[1]) if saliency else ''
   mistakes, hits = (
@@ -105,7 +101,7 @@ def figures(
     page.Figure(
       'The surest hits',
       hits,
-      f'Up to {_HITS} of each class. {told}'.strip(),
+      f'Up to six of each class. {told}'.strip(),
     ),
   ]
 

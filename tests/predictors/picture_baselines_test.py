@@ -142,10 +142,10 @@ class HogRidgeTest(parameterized.TestCase):
     voxels = np.zeros((1, 64, 64, 3), np.uint8)
     voxels[0, :16] = (255, 130, 60)
     found = hog_ridge.features(types.Volume(voxels, (None,) * 3))
-    self.assertLen(found, 1764 + 64)
-    colours = found[1764:].reshape(4, 4, 4).astype(float) ** 2
-    self.assertAlmostEqual(colours[3, 2, 0], 0.25, places=2)
-    self.assertAlmostEqual(colours[0, 0, 0], 0.75, places=2)
+    self.assertLen(found, 1764 + 512)
+    colours = found[1764:].reshape(8, 8, 8).astype(float) ** 2
+    self.assertAlmostEqual(colours[7, 4, 1], 0.25 / 4, places=3)
+    self.assertAlmostEqual(colours[0, 0, 0], 0.75 / 4, places=3)
 
   def test_a_flat_picture(self):
     volume = types.Volume(np.full((1, 30, 30), 7, np.uint8), (None,) * 3)
