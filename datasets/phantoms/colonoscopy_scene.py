@@ -9,10 +9,10 @@ from datasets.phantoms import colonoscopy_camera as cameras
 from datasets.phantoms import colonoscopy_polyps as polyps
 from datasets.phantoms import colonoscopy_wall as walls
 
-# Seams between polyps and the wall, as share of the polyp's radius.
-_SEAM = 0.25
 # Share of sequences with so many polyps: none, one, two.
 _COUNTS = (0.15, 0.68, 0.17)
+# Share of sessile, flat, pedunculated and lobed ones.
+_KINDS = (0.35, 0.3, 0.15, 0.2)
 # Sides of a polyp's box, as share of the frame's width, 30 to 200 of 384.
 _SMALLEST, _LARGEST = 0.08, 0.52
 
@@ -39,7 +39,7 @@ class Scene:
     result = self.wall.distance(points)
     for polyp in self.polyps:
       own = polyp.distance(points)
-      result = polyps.join(result, own, _SEAM * polyp.radius)
+      result = polyps.join(result, own, polyp.seam)
     return result
 
   def shares(self, points: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ class Scene:
     return np.array(
       [
         np.clip(
-          0.5 + (wall - x.distance(points)) / (_SEAM * x.radius), 0, 1
+          0.5 + (wall - x.distance(points)) / x.seam, 0, 1
         )
         for x in self.polyps
       ]
@@ -121,11 +121,11 @@ def make(
     camera = dataclasses.replace(camera, origin=0.8 * camera.origin)
   for _ in range(rng.choice(len(_COUNTS), p=_COUNTS)):
     scene = _grow(scene, camera, rng)
-  if rng.random() < 0.2:
+  if rng.random() < 0.15:
     angle = rng.uniform(0, 2 * np.pi)
     down = np.array([np.cos(angle), np.sin(angle), 0])
     scene = dataclasses.replace(
-      scene, pool=np.append(down, rng.uniform(0.7, 0.85))
+      scene, pool=np.append(down, rng.uniform(0.78, 0.92))
     )
   return scene, camera
 
@@ -149,7 +149,7 @@ def _grow(
     ]
     if radius > 0.6 or not all(apart):
       continue
-    kind = str(rng.choice(polyps.KINDS))
+    kind = str(rng.choice(polyps.KINDS, p=_KINDS))
     polyp = polyps.make(kind, scene.wall, z, angle, radius, rng)
     grown = dataclasses.replace(scene, polyps=(*scene.polyps, polyp))
     if _is_seen(grown, camera):
