@@ -113,8 +113,8 @@ def make(
     ),
     radii,
     np.clip(wall.mucosa * (1 + shift), 0.05, 0.95),
-    (rng.uniform(0.08, 0.22), rng.uniform(0.7, 1.6)),
-    radius * rng.uniform(0.2, 0.9),
+    (rng.uniform(0.08, 0.25), rng.uniform(0.35, 1.0)),
+    radius * rng.uniform(0.2, 0.6),
   )
 
 
@@ -135,7 +135,7 @@ def _sessile(radius: float, rng: np.random.Generator) -> list:
 
 
 def _flat(radius: float, rng: np.random.Generator) -> list:
-  height = radius * rng.uniform(0.15, 0.3)
+  height = radius * rng.uniform(0.2, 0.35)
   sides = radius * np.array([1.1, rng.uniform(0.6, 1.0)])
   return [
     (np.array([0, 0, 0.2 * height]), np.array([*sides, height])),

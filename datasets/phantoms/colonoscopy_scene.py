@@ -54,9 +54,7 @@ class Scene:
     wall = self.wall.distance(points)
     return np.array(
       [
-        np.clip(
-          0.5 + (wall - x.distance(points)) / x.seam, 0, 1
-        )
+        np.clip(0.5 + (wall - x.distance(points)) / x.seam, 0, 1)
         for x in self.polyps
       ]
     ).reshape(len(self.polyps), len(points))
@@ -79,17 +77,14 @@ class View:
   shares: np.ndarray
 
 
-def look(
-  scene: Scene, camera: cameras.Camera, height: int, width: int
-) -> View:
+def look(scene: Scene, camera: cameras.Camera, height: int, width: int) -> View:
   """Returns what every pixel of a frame sees."""
   few = height // 3, width // 3
+  near = glance(scene, camera, *few).reach.reshape(few)
   # Rays start a little before what those around them meet.
-  near = ndimage.minimum_filter(glance(scene, camera, *few).reach.reshape(few), 3)
+  near = 0.96 * ndimage.minimum_filter(near, 3)
   rows, columns = np.indices((height, width)) // 3
-  start = 0.96 * near[
-    np.minimum(rows, few[0] - 1), np.minimum(columns, few[1] - 1)
-  ]
+  start = near[np.minimum(rows, few[0] - 1), np.minimum(columns, few[1] - 1)]
   return _see(scene, camera, camera.rays(height, width), start.ravel())
 
 

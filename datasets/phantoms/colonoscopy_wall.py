@@ -17,7 +17,7 @@ _STEP = (_LAST - _FIRST) / (_SHAPE[0] - 1)
 # Of healthy mucosa, of its vessels, and of what is left of meals.
 _MUCOSA = np.array([0.62, 0.23, 0.12])
 _BLOOD = np.array([0.72, 0.35, 0.40])
-_DEBRIS = np.array([[0.55, 0.36, 0.05], [0.30, 0.15, 0.04], [0.70, 0.52, 0.18]])
+_DEBRIS = np.array([[0.50, 0.29, 0.05], [0.28, 0.14, 0.04], [0.60, 0.42, 0.16]])
 
 
 @dataclasses.dataclass(frozen=True)
