@@ -113,7 +113,7 @@ def make(
     ),
     radii,
     np.clip(wall.mucosa * (1 + shift), 0.05, 0.95),
-    (rng.uniform(0.08, 0.25), rng.uniform(0.35, 1.0)),
+    (rng.uniform(0.15, 0.4), rng.uniform(0.5, 1.1)),
     radius * rng.uniform(0.2, 0.6),
   )
 

@@ -85,7 +85,7 @@ def develop(
   bright = np.percentile(light[inside].mean(-1), 90)
   # Lens and sensor first: what is too bright also spreads.
   light = np.minimum(light * (processor.exposure / bright), 3.0)
-  light = _blur(light, (0.5 + rng.gamma(2.0, 0.5)) / scale)
+  light = _blur(light, (0.6 + rng.gamma(2.0, 0.5)) / scale)
   light = light * processor.gains
   tone = 1 - np.exp(-1.3 * light)
   picture = np.clip(tone, 0, 1) ** (1 / processor.gamma)
