@@ -14,16 +14,21 @@ from datasets import folders
 from datasets import progress
 from datasets.phantoms import chest_ct
 from datasets.phantoms import chest_xray
+from datasets.phantoms import colonoscopy
 
 # By configuration, what is made; by dataset, how it is laid out.
 CONFIGS = {
   'phantom': {'cases': 72, 'seed': 0, 'size': 'small'},
   'phantom_smoke': {'cases': 6, 'seed': 0, 'size': 'smoke'},
 }
-# The same of chest X-rays, which have one layout.
+# The same of chest X-rays and of colonoscopies, which have one layout each.
 FILMS = {
   'phantom': {'cases': 80, 'poses': 4, 'seed': 0, 'size': 320},
   'phantom_smoke': {'cases': 8, 'poses': 2, 'seed': 0, 'size': 96},
+}
+FRAMES = {
+  'phantom': {'cases': 240, 'frames': 4, 'seed': 0, 'size': 384},
+  'phantom_smoke': {'cases': 8, 'frames': 2, 'seed': 0, 'size': 96},
 }
 LAYOUTS = {
   'lidc_idri': 'lidc',
@@ -31,6 +36,12 @@ LAYOUTS = {
   'series_csv': 'series_csv',
   'boxes_json': 'boxes_json',
   'lung_cxr': 'folders',
+  'cvc_clinicdb': 'frames',
+}
+# By layout, what writes it and with which arguments; others are of chest CTs.
+_WRITERS = {
+  'folders': (chest_xray.write, FILMS),
+  'frames': (colonoscopy.write, FRAMES),
 }
 # LUNA16 wants a scan for each of its subsets.
 _LEAST_CASES = {'luna16': 10}
@@ -49,8 +60,7 @@ def make(
   Args:
     dataset: a key of `LAYOUTS`.
     config: a key of `CONFIGS`.
-    changes: other arguments of `chest_ct.write`, or `chest_xray.write` for
-      'lung_cxr', than the configuration's.
+    changes: other arguments of the layout's `write` than the configuration's.
     data_dir: where they are kept.
 
   Returns:
@@ -60,8 +70,9 @@ def make(
     ValueError: an argument is unknown or impossible.
   """
   layout = LAYOUTS[dataset]
-  if layout == 'folders':
-    write, arguments = chest_xray.write, dict(FILMS[config])
+  if layout in _WRITERS:
+    write, configs = _WRITERS[layout]
+    arguments = dict(configs[config])
   else:
     write, arguments = chest_ct.write, {**CONFIGS[config], 'layout': layout}
   unknown = sorted(set(changes) - set(arguments))

@@ -23,6 +23,7 @@ class Polyp:
     radii: (lobes, 3) along them.
     albedo: (3,) in the mean.
     texture: how strong and how fine its own pattern is, two numbers.
+    seam: width of the rounded seam with the wall.
   """
 
   kind: str
@@ -34,6 +35,7 @@ class Polyp:
   radii: np.ndarray
   albedo: np.ndarray
   texture: tuple[float, float]
+  seam: float
 
   def distance(self, points: np.ndarray) -> np.ndarray:
     """Returns how far (n, 3) points are outside of it, about."""
@@ -97,7 +99,7 @@ def make(
   lobes = _LOBES[kind](radius, rng)
   centers = np.array([foot + frame @ x for x, _ in lobes], np.float32)
   radii = np.array([radii for _, radii in lobes], np.float32)
-  shift = rng.normal(0, (0.05, 0.09, 0.09)) + rng.normal(0, 0.05)
+  shift = rng.normal(0, (0.04, 0.07, 0.07)) + rng.normal(0, 0.04)
   return Polyp(
     kind,
     centers[0],
@@ -111,7 +113,8 @@ def make(
     ),
     radii,
     np.clip(wall.mucosa * (1 + shift), 0.05, 0.95),
-    (rng.uniform(0.06, 0.2), rng.uniform(0.8, 1.7)),
+    (rng.uniform(0.15, 0.4), rng.uniform(0.5, 1.1)),
+    radius * rng.uniform(0.2, 0.6),
   )
 
 
@@ -123,8 +126,8 @@ def _frame(inward: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sessile(radius: float, rng: np.random.Generator) -> list:
-  height = radius * rng.uniform(0.6, 1.0)
-  sides = radius * np.array([1, rng.uniform(0.7, 1.0)])
+  height = radius * rng.uniform(0.35, 0.8)
+  sides = radius * np.array([1, rng.uniform(0.5, 1.0)])
   return [
     (np.array([0, 0, 0.35 * height]), np.array([*sides, height])),
     *_knobs(radius, height, rng.integers(1, 5), rng),
@@ -132,7 +135,7 @@ def _sessile(radius: float, rng: np.random.Generator) -> list:
 
 
 def _flat(radius: float, rng: np.random.Generator) -> list:
-  height = radius * rng.uniform(0.25, 0.4)
+  height = radius * rng.uniform(0.2, 0.35)
   sides = radius * np.array([1.1, rng.uniform(0.6, 1.0)])
   return [
     (np.array([0, 0, 0.2 * height]), np.array([*sides, height])),

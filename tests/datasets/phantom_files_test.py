@@ -28,8 +28,9 @@ class PhantomFilesTest(absltest.TestCase):
 
   def test_every_layout_tells_the_same(self):
     found = {}
-    # Pictures hold a part of the scan only, films none.
-    for name in phantom_files.LAYOUTS.keys() - {'boxes_json', 'lung_cxr'}:
+    # Pictures hold a part of the scan only, films and frames none.
+    others = {'boxes_json', 'lung_cxr', 'cvc_clinicdb'}
+    for name in phantom_files.LAYOUTS.keys() - others:
       cases = sources.open_cases(self.prepare(name), 'all')
       self.assertLen(cases, 3)
       found[name] = {
@@ -63,6 +64,18 @@ class PhantomFilesTest(absltest.TestCase):
       phantom_files.make(
         'lung_cxr', 'phantom_smoke', {'layout': 'lidc'}, self.data
       )
+
+  def test_frames(self):
+    root = phantom_files.make(
+      'cvc_clinicdb', 'phantom_smoke', {'cases': 2}, self.data
+    )
+    self.assertStartsWith(root.name, 'frames-')
+    for folder in ('Original', 'Ground Truth'):
+      self.assertCountEqual(
+        [path.name for path in (root / folder).iterdir()],
+        ['1.png', '2.png', '3.png', '4.png'],
+      )
+    self.assertTrue((root / 'sequences.csv').exists())
 
   def test_an_interrupted_making_is_redone(self):
     def fail(path, **unused):
