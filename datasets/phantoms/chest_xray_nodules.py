@@ -126,7 +126,7 @@ def make(seed: int, index: int, kind: str, *, size: int = 256) -> Study:
   made = []
   for i, view in enumerate(all_views):
     paths = views.project(
-      patient.voxels[..., bodies.WATER :][..., :1],
+      patient.voxels[..., bodies.WATER, None],
       patient.spacing,
       patient.origin,
       view,

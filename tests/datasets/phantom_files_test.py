@@ -28,9 +28,10 @@ class PhantomFilesTest(absltest.TestCase):
 
   def test_every_layout_tells_the_same(self):
     found = {}
-    # Pictures hold a part of the scan only, films and frames none.
-    others = {'boxes_json', 'lung_cxr', 'cvc_clinicdb'}
-    for name in phantom_files.LAYOUTS.keys() - others:
+    # Pictures hold a part of the scan only, films none.
+    for name, layout in phantom_files.LAYOUTS.items():
+      if name == 'boxes_json' or layout in phantom_files.PICTURES:
+        continue
       cases = sources.open_cases(self.prepare(name), 'all')
       self.assertLen(cases, 3)
       found[name] = {
@@ -76,6 +77,13 @@ class PhantomFilesTest(absltest.TestCase):
         ['1.png', '2.png', '3.png', '4.png'],
       )
     self.assertTrue((root / 'sequences.csv').exists())
+
+  def test_films_with_nodules(self):
+    arguments = ('openi_cxr', 'phantom_smoke', {'cases': 2}, self.data)
+    root = phantom_files.make(*arguments)
+    self.assertStartsWith(root.name, 'nlmcxr-')
+    self.assertNotEmpty(list((root / 'NLMCXR_png').glob('CXR1_IM-0001-*.png')))
+    self.assertLen(list((root / 'NLMCXR_reports').rglob('*.xml')), 2)
 
   def test_an_interrupted_making_is_redone(self):
     def fail(path, **unused):
