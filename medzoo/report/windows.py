@@ -86,7 +86,12 @@ def write(
   page.write(
     folder / 'report.html',
     results,
-    [*figures(folder, results, cases), shared.training(folder)],
+    [
+      *figures(
+        folder, cases, results['threshold'], results.get('other_thresholds', {})
+      ),
+      shared.training(folder),
+    ],
     [
       f'The operating threshold {results["threshold"]:.4f} was chosen on '
       'validation data, for the best F1.',
@@ -97,23 +102,27 @@ def write(
 
 
 def figures(
-  folder: pathlib.Path, results: Mapping[str, Any], cases: sources.Cases
+  folder: pathlib.Path,
+  cases: sources.Cases,
+  threshold: float,
+  others: Mapping[str, float],
 ) -> list[page.Figure]:
   """Draws the curves, and frames with what was found and what there is.
 
   Args:
     folder: as `write` takes it.
-    results: of them `threshold` and `other_thresholds`.
     cases: the frames that were scored.
+    threshold: the model's operating threshold.
+    others: the baselines', by name.
 
   Raises:
     ValueError: `truth_coco.json` does not know a case.
   """
   predictions = folder / 'predictions'
-  mine = _read(predictions, cases.keys, results['threshold'])
+  mine = _read(predictions, cases.keys, threshold)
   systems = {'This model': mine} | {
-    labels.plain(name): _read(predictions / name, cases.keys, threshold)
-    for name, threshold in results.get('other_thresholds', {}).items()
+    labels.plain(name): _read(predictions / name, cases.keys, own)
+    for name, own in others.items()
   }
   return [
     page.Figure(
