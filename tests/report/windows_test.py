@@ -94,8 +94,7 @@ class ReportTest(absltest.TestCase):
     outputs = frame_cases.outputs({key: [] for key in frame_cases.POLYPS})
     truth = protocol.read_truth(self.cases)
     protocol.write_predictions(self.folder / 'predictions', outputs, truth, 0.5)
-    self.results['other_thresholds'] = {}
-    found = windows.figures(self.folder, self.cases, 0.5, {'centre_box': 0.7})
+    found = windows.figures(self.folder, self.cases, 0.5, {})
     self.assertEqual([f.png is None for f in found], [True, True, True, False])
 
   def test_predictions_of_other_frames(self):

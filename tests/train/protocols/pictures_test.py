@@ -244,6 +244,7 @@ class EvaluateTest(absltest.TestCase):
         'seed': 0,
         'main_metric': 'auc',
         'preprocess': {},
+        'view': {'name': ''},
         'stages': {'order': ()},
         'evaluation': {
           'protocol': 'pictures',

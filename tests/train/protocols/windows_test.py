@@ -23,7 +23,12 @@ _OPTIONS = {'resamples': 50, 'seed': 0}
 
 
 def _model(threshold=0.5):
-  return predict.Model(pathlib.Path('run'), {}, threshold, ('polyp',))
+  return predict.Model(
+    pathlib.Path('run'),
+    {'evaluation': {}, 'detection': {}},
+    {'threshold': 0.2, 'detection_threshold': threshold},
+    ('polyp',),
+  )
 
 
 class WindowsTest(absltest.TestCase):
