@@ -108,7 +108,8 @@ def _run(config: dict[str, Any]) -> None:
 def _config() -> dict[str, Any]:
   """Returns the config as plain dicts."""
   if _CONFIG.value is None:
-    known = sorted(str(p) for p in pathlib.Path('experiments').glob('[!_]*.py'))
+    files = sorted(pathlib.Path('experiments').glob('*.py'))
+    known = [str(p) for p in files if '\ndef get_config(' in p.read_text()]
     _fail(f'--config is missing; expected one of {", ".join(known)}', 2)
   try:
     config = _CONFIG.value.to_dict()
@@ -163,7 +164,7 @@ def _announce(results: dict[str, Any], folder: pathlib.Path) -> None:
   else:
     print(
       f'{name} {entry["value"]:.3f} (95 % interval {entry["low"]:.3f} to '
-      f'{entry["high"]:.3f}, {entry["n"]} patients)'
+      f'{entry["high"]:.3f}, {entry["n"]} {results["grouped_by"]})'
     )
   print(f'report: {folder / "report.html"}')
 

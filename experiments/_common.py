@@ -15,9 +15,20 @@ def base(experiment: str) -> _Config:
   config.seed = 0
   config.dataset = dict(name='lidc_idri', options={}, synthetic=False)
   config.more_datasets = {}
+  config.view = dict(name='')
+  config.grouped_by = 'patients'
   config.splits = dict(train='train', validation='validation', test='test')
   config.folds = dict(by='', parts='', count=0, always='', reuse=False)
   return config
+
+
+def hog() -> dict:
+  """Returns the baseline of gradients and colours by a kernel ridge."""
+  return dict(
+    name='hog_ridge',
+    tuning_cases=100_000,
+    grid=dict(width=(0.5, 1.0, 2.0), ridge=(0.01, 0.1, 1.0)),
+  )
 
 
 def choose(

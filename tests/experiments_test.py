@@ -10,12 +10,15 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from medzoo.train import build
+from medzoo.train import evaluate
 from medzoo.train import optim
+from medzoo.train import stages
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _VARIANTS = [
   (path.stem, variant)
-  for path in sorted((_ROOT / 'experiments').glob('[!_]*.py'))
+  for path in sorted((_ROOT / 'experiments').glob('*.py'))
+  if '\nVARIANTS = ' in path.read_text()
   for variant in importlib.import_module(f'experiments.{path.stem}').VARIANTS
 ]
 
@@ -51,16 +54,16 @@ class ExperimentsTest(parameterized.TestCase):
   @parameterized.parameters(*_VARIANTS)
   def test_everything_named_can_be_built(self, name, variant):
     config = _config(name, variant)
-    models = {}
+    models = stages.models(config)
     for stage, spec in _fits(config).items():
-      models[stage] = build.build('models', spec['model'])
       build.build('tasks', spec['task'], models[stage])
     specs = [
       spec['predictor']
       for spec in config['stages'].values()
       if isinstance(spec, dict) and spec['kind'] == 'map'
     ]
-    for spec in [*specs, config['evaluation']['predictor']]:
+    specs += [config[x]['predictor'] for x in evaluate.sections(config)]
+    for spec in specs:
       build.build('predictors', spec, models, config['preprocess'])
 
   @parameterized.parameters(*(v for n, v in _VARIANTS if n == 'nodule3d'))

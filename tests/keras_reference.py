@@ -1,8 +1,8 @@
 """Keras's networks in numpy, and files of their weights as Keras writes them.
 
 Written after the published code of the networks (github.com/matterport/
-Mask_RCNN, github.com/fchollet/deep-learning-models) and TensorFlow's rules of
-padding, with nothing of medzoo's.
+Mask_RCNN, github.com/fchollet/deep-learning-models, keras.applications) and
+TensorFlow's rules of padding, with nothing of medzoo's.
 """
 
 import math
@@ -14,6 +14,8 @@ import numpy as np
 # Units of the stages 2 to 5.
 RESNET50 = (3, 4, 6, 3)
 RESNET101 = (3, 4, 23, 3)
+# Convolutions of VGG16's blocks, and their channels by the first's.
+_VGG16 = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
 _RPN = ('rpn_conv_shared', 'rpn_class_raw', 'rpn_bbox_pred')
 
 
@@ -59,6 +61,39 @@ def matterport_shapes(
   _add_conv(shapes, 'mrcnn_mask_deconv', 2, mask, mask)
   _add_conv(shapes, 'mrcnn_mask', 1, mask, classes)
   return shapes
+
+
+def vgg16_shapes(width=64, side=224, units=4096, classes=1000):
+  """Returns the shapes of a VGG16's arrays, with top; it lies last."""
+  shapes = {}
+  last = 3
+  for block, (count, factor) in enumerate(_VGG16, 1):
+    for i in range(1, count + 1):
+      _add_conv(shapes, f'block{block}_conv{i}', 3, last, factor * width)
+      last = factor * width
+  last *= (side // 32) ** 2
+  for name, size in (('fc1', units), ('fc2', units), ('predictions', classes)):
+    shapes[f'{name}/kernel'] = (last, size)
+    shapes[f'{name}/bias'] = (size,)
+    last = size
+  return shapes
+
+
+def vgg16(arrays, images):
+  """Runs a VGG16 on RGB in [0, 255]; returns maps by layer, and logits."""
+  network = Network(arrays)
+  # As preprocess_input in its mode 'caffe'.
+  x = images[..., ::-1] - np.array([103.939, 116.779, 123.68])
+  outputs = {}
+  for block, (count, _) in enumerate(_VGG16, 1):
+    for i in range(1, count + 1):
+      name = f'block{block}_conv{i}'
+      x = outputs[name] = _relu(network.conv(x, name))
+    x = outputs[f'pool{block}'] = _windows(x, 2, 2).max((-1, -2))
+  x = x.reshape(len(x), -1)
+  for name in ('fc1', 'fc2'):
+    x = _relu(network.dense(x, name))
+  return outputs | {'logits': network.dense(x, 'predictions')}
 
 
 def _add_conv(shapes, name, window, inputs, outputs):
@@ -138,7 +173,7 @@ def _write_group(group, arrays):
 
 
 class Network:
-  """Matterport's network, under given arrays, in float64."""
+  """Layers and Matterport's network, under given arrays, in float64."""
 
   def __init__(self, arrays):
     self._arrays = {name: x.astype(float) for name, x in arrays.items()}

@@ -30,6 +30,11 @@ def main() -> None:
     )
     found = torch_reference.outputs(net, maps, torch_reference.images())
     _write(_TESTS / 'models' / 'golden' / f'{name}.npz', net, found)
+  net = torch_reference.vgg16()
+  found = torch_reference.outputs(
+    net, torch_reference.vgg16_maps(), torch_reference.images()
+  )
+  _write(_TESTS / 'models' / 'golden' / 'vgg16.npz', net, found)
   net = torch_reference.mask_rcnn()
   _write(
     _TESTS / 'models' / 'golden' / 'mask_rcnn.npz',

@@ -148,6 +148,22 @@ def resnet(depth: int, classes: int = 1000):
   return getattr(torchvision.models, f'resnet{depth}')(num_classes=classes)
 
 
+def vgg16(
+  classes: int = 10, *, width: int = 4, units: int = 8, norm: bool = False
+):
+  """Builds torchvision's VGG16, or VGG16-BN, of another width."""
+  torch, torchvision = load()
+  published = torchvision.models.vgg
+  sizes = [n if n == 'M' else n * width // 64 for n in published.cfgs['D']]
+  with torch.device('meta'):
+    net = published.VGG(published.make_layers(sizes, norm), init_weights=False)
+    dense = net.classifier
+    dense[0] = torch.nn.Linear(8 * width * 7 * 7, units)
+    dense[3] = torch.nn.Linear(units, units)
+    dense[6] = torch.nn.Linear(units, classes)
+  return net.to_empty(device='cpu')
+
+
 def mask_rcnn(classes: int = 3):
   """Builds torchvision's Mask R-CNN with a ResNet-50 and a pyramid."""
   _, torchvision = detection()
@@ -216,3 +232,15 @@ GOOGLENET_MAPS = {
 RESNET_MAPS = {f'c{i + 1}': f'layer{i}' for i in (1, 2, 3, 4)} | {
   'logits': 'fc'
 }
+
+
+def vgg16_maps(norm: bool = False) -> dict[str, str]:
+  """Returns our names of a VGG16's outputs, and torchvision's layers."""
+  maps, place = {}, -1
+  for i, count in enumerate((2, 2, 3, 3, 3), 1):
+    for j in range(1, count + 1):
+      place += 3 if norm else 2
+      maps[f'block{i}_conv{j}'] = f'features.{place}'
+    place += 1
+    maps[f'pool{i}'] = f'features.{place}'
+  return maps | {'logits': 'classifier'}

@@ -8,10 +8,10 @@ import numpy as np
 
 from datasets import builders
 from datasets import cases
+from datasets import owners
 from datasets import splits
 from datasets.lung_cxr import labels
 from datasets.lung_cxr import layouts
-from datasets.lung_cxr import owners
 from medzoo import types
 from medzoo.io import dicom
 from medzoo.io import lung_masks
@@ -140,7 +140,12 @@ class Builder(builders.CaseBuilder):
       right=config.right,
       left=config.left,
     )
-    found = owners.find(layout, manual_dir, config.group)
+    found = owners.find(
+      layout.films,
+      manual_dir,
+      config.group,
+      lambda name: layout.locate(name, [manual_dir]),
+    )
     left_out = {x.series: x for x in (*labelled.left_out, *found.left_out)}
     sources = []
     for path in layout.films:

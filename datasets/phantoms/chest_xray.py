@@ -89,7 +89,7 @@ def _film(
   size: int,
   rng: np.random.Generator,
 ) -> files.Film:
-  view = _view(patient, size, rng)
+  view = stand(patient, size, rng)
   paths = views.project(patient.voxels, patient.spacing, patient.origin, view)
   right, left = masks(paths)
   thickness = paths[..., bodies.WATER]
@@ -100,12 +100,26 @@ def _film(
   return files.Film(name, pose, series_uid, view, picture, right, left)
 
 
-def _view(
-  patient: bodies.Patient, size: int, rng: np.random.Generator
+def stand(
+  patient: bodies.Patient,
+  size: int,
+  rng: np.random.Generator,
+  *,
+  lying: float = 0.45,
 ) -> views.View:
-  """Draws how a patient stands, or lies, and what the film shows."""
+  """Draws how a patient stands, or lies, and what the film shows.
+
+  Args:
+    patient: whom.
+    size: pixels of the film's longest side.
+    rng: draws.
+    lying: how likely the patient lies.
+
+  Returns:
+    The view, 'AP' of who lies and 'PA' of who stands.
+  """
   body = patient.body
-  lies = rng.random() < 0.45
+  lies = rng.random() < lying
   sides = rng.uniform(0.88, 1.4, 2) * body.width
   bottom = rng.uniform(-0.25, 0.08) * body.height
   top = rng.uniform(0.98, 1.2) * body.height

@@ -107,9 +107,7 @@ class Crops(Sequence[types.Case]):
     left_out: keys of the polyps for which no mucosa was found.
   """
 
-  def __init__(
-    self, cases: Sequence[types.Case], *, margin: float, seed: int
-  ):
+  def __init__(self, cases: Sequence[types.Case], *, margin: float, seed: int):
     """Looks once at every frame.
 
     Args:
@@ -143,9 +141,7 @@ class Crops(Sequence[types.Case]):
       series_uid=place.key,
     )
     nothing = types.Findings(np.zeros((0, 3)), np.zeros(0), np.zeros(0, int))
-    return types.Case(
-      volume, place.group, nothing, nothing, label=place.label
-    )
+    return types.Case(volume, place.group, nothing, nothing, label=place.label)
 
   @property
   def keys(self) -> list[str]:
@@ -258,9 +254,7 @@ def _match(
         found = _find_room(donor, frame, corners, f'{seed}/{key}/{donor.key}')
         if found is not None:
           taken[donor.index].append((SOURCES.index(source), key, found))
-          polyps.append(
-            _Place(key, frame.group, 1, frame.index, corners, '')
-          )
+          polyps.append(_Place(key, frame.group, 1, frame.index, corners, ''))
           break
       else:
         left_out.append(key)

@@ -217,8 +217,11 @@ def _differences(
 def _facts(results: Mapping[str, Any]) -> list[dict[str, Any]]:
   """The small tables of names and values."""
   run = {'seed': results['seed'], 'device': results['device']}
-  if results.get('threshold') is not None:
-    run['operating threshold'] = results['threshold']
+  for key in ('threshold', 'detection_threshold'):
+    if isinstance(results.get(key), Mapping):
+      run |= results[key]
+    elif results.get(key) is not None:
+      run[labels.plain(key)] = results[key]
   memory = {
     name: f'{labels.number(value)} MB'
     for name, value in results['peak_memory_mb'].items()

@@ -20,6 +20,10 @@ from medzoo.train import mapping
 from medzoo.train import stages
 
 Outputs = dict[str, mapping.Output]
+# How runs are scored: sections of the config, and what the results call the
+# threshold of each.
+_MAIN = 'evaluation'
+_THRESHOLDS = {_MAIN: 'threshold', 'detection': 'detection_threshold'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +44,75 @@ class _System:
   tested: Outputs
 
 
+@dataclasses.dataclass(frozen=True)
+class _Section:
+  """One way of scoring runs: a section of the config.
+
+  Attributes:
+    name: 'evaluation', or 'detection' of whole pictures beside it.
+    spec: the section.
+    rules: its protocol.
+    runs: one, or one a fold, with the cases that are scored.
+  """
+
+  name: str
+  spec: Mapping[str, Any]
+  rules: types.ModuleType
+  runs: Sequence[stages.Run]
+
+  def read_truth(self, split: str) -> Any:
+    """Returns what there is to find in a split of all runs."""
+    truths = [self.rules.read_truth(run.cases[split]) for run in self.runs]
+    return self.rules.merge(truths)
+
+  def predict(
+    self,
+    name: str,
+    spec: Callable[[stages.Run], Mapping[str, Any]],
+    split: str,
+    folder: pathlib.Path | None = None,
+  ) -> Outputs:
+    """Runs a predictor over a split of every run; `spec` gives a run's own."""
+    outputs = {}
+    for run in self.runs:
+      outputs |= stages.predict(
+        run, self.place(name), spec(run), split, folder=folder
+      )
+    return outputs
+
+  def explain(
+    self,
+    outputs: Outputs,
+    truth: Any,
+    threshold: Any,
+    split: str,
+    folder: pathlib.Path | None = None,
+  ) -> Outputs:
+    """Returns what the section's `explainer` gives of the cases to be shown."""
+    if 'explainer' not in self.spec:
+      return {}
+    shown = set(self.rules.choose_shown(outputs, truth, threshold))
+    runs = []
+    for run in self.runs:
+      cases = run.cases[split]
+      chosen = [i for i, key in enumerate(cases.keys) if key in shown]
+      if chosen:
+        cases = {split: cases.subset(chosen)}
+        runs.append(dataclasses.replace(run, cases=cases))
+    few = dataclasses.replace(self, runs=runs)
+    return few.predict('shown', lambda _: self.spec['explainer'], split, folder)
+
+  def place(self, name: str) -> str:
+    """Returns where a system's outputs lie in a run's folder."""
+    return name if self.name == _MAIN else f'{self.name}/{name}'
+
+  @property
+  def options(self) -> dict[str, int]:
+    """The options of the intervals."""
+    config = self.runs[0].config
+    return {'resamples': self.spec['resamples'], 'seed': config['seed']}
+
+
 def evaluate(
   runs: Sequence[stages.Run], folder: pathlib.Path
 ) -> dict[str, Any]:
@@ -53,39 +126,131 @@ def evaluate(
     folder: gets `predictions/`, and a folder in it for each other system.
 
   Returns:
-    The parts of the results that come from scoring: `metrics`, `threshold`
-    and `seconds_per_case` of the model; `folds`, each with its main metric;
-    `baselines` and `ablations`, by name; `other_thresholds` of those that have
-    one; `paired_differences`, by 'METRIC - NAME'.
+    The parts of the results that come from scoring: `metrics` and
+    `seconds_per_case` of the model; `threshold` and, where the config has a
+    section `detection`, `detection_threshold`; `folds`, each with its main
+    metric; `baselines` and `ablations`, by name; `other_thresholds` of those
+    that have one; `paired_differences`, by 'METRIC - NAME'.
 
   Raises:
     build.ConfigError: there is no such protocol or baseline.
     ValueError: the cases do not hold what the protocol scores.
   """
-  spec = runs[0].config['evaluation']
-  rules = protocol(runs[0].config)
-  options = _options(runs[0])
+  results: dict[str, Any] = {}
+  for section in _sections(runs):
+    _merge(results, _evaluate(section, folder))
+  return results
+
+
+def evaluate_all(
+  run: stages.Run, folder: pathlib.Path, thresholds: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Scores a run on its split `all` at thresholds that were chosen before.
+
+  Args:
+    run: of the model, with the cases to score as `all`.
+    folder: gets `predictions/` and `outputs/`.
+    thresholds: the operating thresholds, by their names in the results.
+
+  Returns:
+    `metrics`, the thresholds and `seconds_per_case`.
+  """
+  results: dict[str, Any] = {}
+  for section in _sections([run]):
+    truth = section.read_truth('all')
+    threshold = thresholds[_THRESHOLDS[section.name]]
+    outputs = section.predict(
+      'all',
+      lambda _, section=section: section.spec['predictor'],
+      'all',
+      folder / section.place('outputs'),
+    )
+    shown = section.explain(
+      outputs, truth, threshold, 'all', folder / section.place('shown')
+    )
+    section.rules.write_predictions(
+      folder / 'predictions', {**outputs, **shown}, truth, threshold
+    )
+    found = {
+      'metrics': section.rules.score(
+        outputs, truth, threshold, **section.options
+      ),
+      _THRESHOLDS[section.name]: threshold,
+      'seconds_per_case': _seconds(outputs, truth.keys),
+    }
+    _merge(results, found)
+  return results
+
+
+def protocol(
+  config: Mapping[str, Any], section: str = 'evaluation'
+) -> types.ModuleType:
+  """Returns the module of the protocol that a section of a config names."""
+  return build.module('train.protocols', config[section]['protocol'])
+
+
+def sections(config: Mapping[str, Any]) -> dict[str, str]:
+  """Returns how a config has runs scored.
+
+  Returns:
+    By section, the name of its operating threshold in the results. The last
+    one is what a trained model is used for.
+  """
+  return {name: key for name, key in _THRESHOLDS.items() if name in config}
+
+
+def _sections(runs: Sequence[stages.Run]) -> list[_Section]:
+  """Returns the sections: what a view shows is judged, cases are searched."""
+  config = runs[0].config
+  viewed = [dataclasses.replace(run, cases=run.pictures) for run in runs]
+  return [
+    _Section(
+      name,
+      config[name],
+      protocol(config, name),
+      viewed if name == _MAIN else runs,
+    )
+    for name in sections(config)
+  ]
+
+
+def _merge(results: dict[str, Any], found: Mapping[str, Any]) -> None:
+  """Adds what a section found; metrics of two sections have other names."""
+  for key, value in found.items():
+    if isinstance(value, dict) and isinstance(results.get(key), dict):
+      results[key] |= value
+    else:
+      results[key] = value
+
+
+def _evaluate(section: _Section, folder: pathlib.Path) -> dict[str, Any]:
+  """Scores all systems on the test split, see `evaluate`."""
+  rules, spec, options = section.rules, section.spec, section.options
   validation, test = (
-    rules.merge([rules.read_truth(run.cases[split]) for run in runs])
-    for split in ('validation', 'test')
+    section.read_truth(split) for split in ('validation', 'test')
   )
   validated, tested = (
-    _predict(runs, split, lambda _: spec['predictor'], split)
+    section.predict(split, lambda _: spec['predictor'], split)
     for split in ('validation', 'test')
   )
   threshold = rules.choose_threshold(validated, validation, spec)
-  rules.write_predictions(folder / 'predictions', tested, test)
+  shown = section.explain(tested, test, threshold, 'test')
+  rules.write_predictions(
+    folder / 'predictions', {**tested, **shown}, test, threshold
+  )
   results = {
     'metrics': rules.score(tested, test, threshold, **options),
-    'threshold': threshold,
+    _THRESHOLDS[section.name]: threshold,
     'seconds_per_case': _seconds(tested, test.keys),
-    'folds': [_fold(run, tested, threshold) for run in runs if len(runs) > 1],
     'baselines': {},
     'ablations': {},
     'other_thresholds': {},
     'paired_differences': {},
   }
-  for other in _others(runs, rules, validated, tested):
+  if section.name == _MAIN:
+    folds = section.runs if len(section.runs) > 1 else ()
+    results['folds'] = [_fold(section, run, tested, threshold) for run in folds]
+  for other in _others(section, validated, tested):
     own = None
     if other.validated is not None:
       own = rules.choose_threshold(other.validated, validation, spec)
@@ -99,83 +264,36 @@ def evaluate(
     for metric, entry in differences.items():
       results['paired_differences'][f'{metric} - {other.name}'] = entry
     rules.write_predictions(
-      folder / 'predictions' / other.name, other.tested, test
+      folder / 'predictions' / other.name, other.tested, test, own
     )
   return results
 
 
-def evaluate_all(
-  run: stages.Run, folder: pathlib.Path, threshold: float
-) -> dict[str, Any]:
-  """Scores a run on its split `all` at a threshold that was chosen before.
-
-  Args:
-    run: of the model, with the cases to score as `all`.
-    folder: gets `predictions/` and `outputs/`.
-    threshold: the operating threshold.
-
-  Returns:
-    `metrics`, `threshold` and `seconds_per_case`.
-  """
-  rules = protocol(run.config)
-  truth = rules.read_truth(run.cases['all'])
-  outputs = stages.predict(
-    run,
-    'all',
-    run.config['evaluation']['predictor'],
-    'all',
-    folder=folder / 'outputs',
-  )
-  rules.write_predictions(folder / 'predictions', outputs, truth)
-  return {
-    'metrics': rules.score(outputs, truth, threshold, **_options(run)),
-    'threshold': threshold,
-    'seconds_per_case': _seconds(outputs, truth.keys),
-  }
-
-
-def protocol(config: Mapping[str, Any]) -> types.ModuleType:
-  """Returns the module of the protocol that a config names."""
-  return build.module('train.protocols', config['evaluation']['protocol'])
-
-
 def _others(
-  runs: Sequence[stages.Run],
-  rules: types.ModuleType,
-  validated: Outputs,
-  tested: Outputs,
+  section: _Section, validated: Outputs, tested: Outputs
 ) -> Iterator[_System]:
   """Yields baselines, then what the model says without one of its parts."""
-  for name, spec in runs[0].config['evaluation']['baselines'].items():
+  rules = section.rules
+  for name, spec in section.spec['baselines'].items():
     tuned = functools.partial(
-      _tuned, name=name, spec=spec, objective=rules.objective
+      _tuned,
+      place=section.place(name),
+      spec=spec,
+      objective=rules.objective,
     )
     on_validation = None
     if rules.BASELINE_THRESHOLDS:
-      on_validation = _predict(runs, name, tuned, 'validation')
-    on_test = _predict(runs, name, tuned, 'test')
+      on_validation = section.predict(name, tuned, 'validation')
+    on_test = section.predict(name, tuned, 'test')
     yield _System('baselines', name, on_validation, on_test)
   before = rules.ablated(validated)
   for name, outputs in rules.ablated(tested).items():
     yield _System('ablations', name, before[name], outputs)
 
 
-def _predict(
-  runs: Sequence[stages.Run],
-  name: str,
-  spec: Callable[[stages.Run], Mapping[str, Any]],
-  split: str,
-) -> Outputs:
-  """Runs a predictor over a split of every run; `spec` gives a run's own."""
-  outputs = {}
-  for run in runs:
-    outputs |= stages.predict(run, name, spec(run), split)
-  return outputs
-
-
 def _tuned(
   run: stages.Run,
-  name: str,
+  place: str,
   spec: Mapping[str, Any],
   objective: Callable[..., float],
 ) -> dict[str, Any]:
@@ -185,12 +303,12 @@ def _tuned(
   """
   if 'grid' not in spec:
     return dict(spec)
-  note = run.folder / name / 'tuned.json'
+  note = run.folder / place / 'tuned.json'
   if not note.exists():
     training = run.cases['train']
     number = min(spec['tuning_cases'], len(training))
     cases = training.subset(range(number))
-    run.writer.log(f'{run.name}{name}: tuning on {len(cases)} training cases')
+    run.writer.log(f'{run.name}{place}: tuning on {len(cases)} training cases')
     module = build.module('predictors', spec['name'])
     settings = module.tune(cases, objective, grid=spec['grid'])
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -198,25 +316,18 @@ def _tuned(
   return {'name': spec['name'], **json.loads(note.read_text())}
 
 
-def _fold(run: stages.Run, tested: Outputs, threshold: float) -> dict[str, Any]:
+def _fold(
+  section: _Section, run: stages.Run, tested: Outputs, threshold: Any
+) -> dict[str, Any]:
   """Scores one fold by itself."""
-  rules = protocol(run.config)
-  truth = rules.read_truth(run.cases['test'])
+  truth = section.rules.read_truth(run.cases['test'])
   mine = {key: tested[key] for key in truth.keys}
-  metrics = rules.score(mine, truth, threshold, **_options(run))
+  metrics = section.rules.score(mine, truth, threshold, **section.options)
   main = run.config['main_metric']
   return {
     'name': run.name.removesuffix('/'),
     'examples': len(mine),
     main: metrics[main],
-  }
-
-
-def _options(run: stages.Run) -> dict[str, int]:
-  """Returns the options of the intervals."""
-  return {
-    'resamples': run.config['evaluation']['resamples'],
-    'seed': run.config['seed'],
   }
 
 

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
+from medzoo.data import labelled_store
+from medzoo.data import labelled_transforms
 from medzoo.data import patches
 from medzoo.data import picture_store
 from medzoo.data import picture_transforms
@@ -78,7 +81,13 @@ def make(run: Any, name: str) -> Feed:
     build.ConfigError: the feed is unknown.
   """
   feed = run.config['stages'][name]['data']['feed']
-  feeds = {'patches': _patches, 'pictures': _pictures, 'slices': _slices}
+  feeds = {
+    'codes': _codes,
+    'labelled': _labelled,
+    'patches': _patches,
+    'pictures': _pictures,
+    'slices': _slices,
+  }
   if feed not in feeds:
     raise build.ConfigError(
       f'stages.{name}.data.feed: found {feed!r}, expected one of '
@@ -203,6 +212,41 @@ def _pictures(run: Any, name: str) -> Feed:
   finish = [picture_transforms.ToExample()]
   stores = map(picture_store.PictureStore, (training, validation))
   return Feed(*stores, augment, finish)
+
+
+def _labelled(run: Any, name: str) -> Feed:
+  """Pictures that are of a class; the stages of a run share them."""
+  data = run.config['stages'][name]['data']
+  preprocess = run.config['preprocess']
+
+  def derive(cases: Sequence[Any], folder: pathlib.Path) -> None:
+    labelled_store.derive(cases, folder, preprocess=preprocess)
+
+  viewed = dataclasses.replace(run, cases=run.pictures)
+  training, validation = (
+    labelled_store.LabelledStore(_derived(viewed, '', split, derive))
+    for split in ('train', 'validation')
+  )
+  augment = [labelled_transforms.RandomPicture(**data['picture'])]
+  if preprocess['colour']:
+    augment.append(labelled_transforms.RandomColour(**data['tint']))
+  else:
+    augment.append(picture_transforms.RandomExposure(**data['exposure']))
+  return Feed(training, validation, augment, [labelled_transforms.ToExample()])
+
+
+def _codes(run: Any, name: str) -> Feed:
+  """What a map stage made of pictures that are of a class."""
+  stage = run.config['stages'][name]['data']['stage']
+  outputs = mapping.read_all(run.folder / stage / 'outputs')
+
+  def store(split: str) -> labelled_store.CodeStore:
+    pictures = run.pictures[split]
+    codes = [outputs[key].detections['codes'].values for key in pictures.keys]
+    return labelled_store.CodeStore(np.stack(codes), pictures.labels)
+
+  finish = [labelled_transforms.ToExample()]
+  return Feed(store('train'), store('validation'), [], finish)
 
 
 def _derived(run: Any, name: str, split: str, derive: Any) -> pathlib.Path:

@@ -18,13 +18,15 @@ that they lie in. A stage is one of this run, or of another work folder's model
 framework's, torch's or, if it ends in .h5, Keras's, and the zoo's file of that
 name says what it calls its tensors; `ignore` lists layers that are left out,
 in torch's names for Keras too: those above are `mask_rcnn.CLASS_LAYERS`, which
-depend on the number of classes.
+depend on the number of classes. Where networks have a `style`, such as the form
+of pictures that their weights want, it must be the same on both sides.
 """
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import flax.traverse_util
 
 from medzoo.train import build
@@ -38,6 +40,7 @@ _KEYS = ('model', 'modules', 'to', 'ignore')
 
 
 def start(
+  model: nn.Module,
   variables: Mapping[str, Any],
   sources: Sequence[Mapping[str, Any]],
   parameters: Callable[[str], pathlib.Path],
@@ -45,6 +48,7 @@ def start(
   """Puts what `init_from` describes over a model's variables.
 
   Args:
+    model: the network whose variables they are.
     variables: as the task made them; not changed.
     sources: the entries, of which later ones win.
     parameters: gives the file of an earlier stage's parameters.
@@ -54,7 +58,8 @@ def start(
 
   Raises:
     build.ConfigError: an entry has an unknown key, or none or two places to
-      take from, or a work folder has no such stage.
+      take from, a work folder has no such stage, or a file's style is not the
+      model's.
     ValueError: a file cannot be read or does not fit; the file is named.
   """
   result = dict(variables)
@@ -73,9 +78,9 @@ def start(
       path = pathlib.Path(source['weights'])
     to = source.get('to', '')
     if 'model' in source:
-      found = _foreign(result, source, path, to)
+      found = _foreign(model, result, source, path, to)
     else:
-      found, _ = native.load(path)
+      found = _own(model, source, path, to)
     result = native.graft(result, found, tuple(source['modules']), to)
   return result
 
@@ -92,7 +97,21 @@ def _of_workdir(workdir: pathlib.Path, stage: str) -> pathlib.Path:
   )
 
 
+def _own(
+  model: nn.Module, source: Mapping[str, Any], path: pathlib.Path, to: str
+) -> dict[str, Any]:
+  """Reads a file that a stage has written."""
+  variables, facts = native.load(path)
+  if 'model' in facts:
+    trained = build.build('models', facts['model'])
+    for module in source['modules'] or ('',):
+      styles = _styles(trained, module)
+      _check_styles(path, styles, model, f'{to}/{module}')
+  return variables
+
+
 def _foreign(
+  model: nn.Module,
   variables: Mapping[str, Any],
   source: Mapping[str, Any],
   path: pathlib.Path,
@@ -115,6 +134,7 @@ def _foreign(
   }
   if not target:
     raise build.ConfigError(f'init_from: the model has no module {to!r}')
+  _check_styles(path, {'keras' if keras else 'torch'}, model, to)
   arrays = keras_files.read(path) if keras else torch_files.read(path)
   arrange = 'keras_tensors' if keras else 'torch_tensors'
   try:
@@ -126,3 +146,24 @@ def _foreign(
     )
   except ValueError as error:
     raise ValueError(f'init_from: {path}: {error}') from None
+
+
+def _check_styles(
+  path: pathlib.Path, found: set[str], model: nn.Module, to: str
+) -> None:
+  """Refuses parameters that have learned from another form of pictures."""
+  expected = _styles(model, to)
+  if found and expected and found != expected:
+    raise build.ConfigError(
+      f'init_from: {path}: found parameters of style {", ".join(found)}, '
+      f"expected {', '.join(expected)}, the model's own: set its style to the "
+      "file's"
+    )
+
+
+def _styles(model: nn.Module, path: str) -> set[str]:
+  """Returns the styles of the module at a path, or above it, and its parts."""
+  for name in path.split('/'):
+    model = getattr(model, name, model) if name else model
+  parts = (model, *vars(model).values())
+  return {part.style for part in parts if hasattr(part, 'style')}

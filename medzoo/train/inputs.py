@@ -37,8 +37,9 @@ def find(
     source: a file or a folder.
     kinds: 'scans', which are DICOM series and volume files; 'pictures', files
       of 8 bits as they are; 'videos', which `find_videos` finds and are left
-      out here; or 'films', projection radiographs, each a picture or a DICOM
-      file, which go with no other kind.
+      out here; or 'films', projection radiographs, each a picture, of which
+      the greys are taken, or a DICOM file. Films go with pictures alone, which
+      then keep their colours and their 16 bits.
     written: folders of pictures that an earlier call made, which are skipped.
 
   Returns:
@@ -56,7 +57,7 @@ def find(
   if 'videos' in kinds:
     names = {p: name for p, name in names.items() if not video.is_video_file(p)}
   if 'films' in kinds:
-    readers, others = _find_films(names)
+    readers, others = _find_films(names, 'pictures' in kinds)
   else:
     readers, others = _find_scans(source, names, 'pictures' in kinds)
   return readers, skipped + others
@@ -115,12 +116,14 @@ def _without(
 
 
 def _find_films(
-  names: Mapping[pathlib.Path, str],
+  names: Mapping[pathlib.Path, str], keeps_colours: bool
 ) -> tuple[list[Readable], list[Skipped]]:
   """Finds every film; each file is one."""
   readers, skipped = [], []
   for path, name in names.items():
-    if radiographs.is_film_file(path):
+    if keeps_colours and images.is_picture_file(path):
+      readers.append((name, functools.partial(_read_picture, path, name, True)))
+    elif radiographs.is_film_file(path):
       readers.append((name, functools.partial(_read_film, path, name)))
     else:
       skipped.append(Skipped(name, 'not_a_film'))
@@ -162,8 +165,10 @@ def _read_series(series: dicom.Series) -> types.Volume:
   return volume
 
 
-def _read_picture(path: pathlib.Path, name: str) -> types.Volume:
-  pixels = images.read(path)[None]
+def _read_picture(
+  path: pathlib.Path, name: str, deep: bool = False
+) -> types.Volume:
+  pixels = images.read(path, deep=deep)[None]
   return types.Volume(pixels, (None, None, None), series_uid=name)
 
 

@@ -14,7 +14,7 @@ import json
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,14 +44,27 @@ class Model:
   Attributes:
     folder: of the parameters.
     config: the experiment's, as plain dicts.
-    threshold: the operating threshold, chosen on validation cases.
+    thresholds: operating points, chosen on validation cases: `threshold` and,
+      where whole pictures are searched besides, `detection_threshold`.
     classes: names of the class ids from 1; () where the dataset named none.
+    background: name of class 0 of whole pictures.
   """
 
   folder: pathlib.Path
   config: dict[str, Any]
-  threshold: float
+  thresholds: Mapping[str, Any]
   classes: Sequence[str] = ()
+  background: str = ''
+
+  @property
+  def section(self) -> str:
+    """The section of the config that says what the model is used for."""
+    return list(evaluate.sections(self.config))[-1]
+
+  @property
+  def threshold(self) -> Any:
+    """The operating point of that section."""
+    return self.thresholds[evaluate.sections(self.config)[self.section]]
 
   @property
   def digest(self) -> str:
@@ -62,9 +75,9 @@ class Model:
     return digest.hexdigest()[:16]
 
   def class_name(self, label: int) -> str:
-    """Returns what a class id, from 1, stands for."""
-    named = label <= len(self.classes)
-    return self.classes[label - 1] if named else f'class {label}'
+    """Returns what a class id stands for."""
+    names = dict(enumerate((self.background, *self.classes)))
+    return names.get(label) or f'class {label}'
 
 
 def read_model(workdir: pathlib.Path) -> Model:
@@ -78,8 +91,16 @@ def read_model(workdir: pathlib.Path) -> Model:
     if path.exists():
       facts = json.loads(path.read_text())
       if 'threshold' in facts:
-        names = tuple(facts.get('classes', ()))
-        return Model(folder, facts['config'], facts['threshold'], names)
+        return Model(
+          folder,
+          facts['config'],
+          {
+            key: facts[key]
+            for key in evaluate.sections(facts['config']).values()
+          },
+          tuple(facts.get('classes', ())),
+          facts.get('background', ''),
+        )
   raise build.ConfigError(
     f'{workdir}: found no model/config.json, expected a finished work folder; '
     'train first, or name one with --workdir'
@@ -111,7 +132,8 @@ def predict(
     ValueError: there is nothing that can be read.
   """
   models = [read_model(workdir) for workdir in workdirs]
-  model, rules = _agreed(models), evaluate.protocol(models[0].config)
+  model = _agreed(models)
+  rules = evaluate.protocol(model.config, model.section)
   look = _predictor(models)
   own = [output / name for name in (_PICTURES, MASKS)]
   readers, skipped = inputs.find(source, rules.READS, own)
@@ -182,15 +204,17 @@ def _agreed(models: Sequence[Model]) -> Model:
       or it is none whose models vote.
   """
   first = models[0]
-  name = first.config['evaluation']['protocol']
-  if len(models) > 1 and not evaluate.protocol(first.config).VOTES:
+  if len(models) == 1:
+    return first
+  name = first.config[first.section]['protocol']
+  if not evaluate.protocol(first.config, first.section).VOTES:
     raise build.ConfigError(
       f'--workdir: found {len(models)} folders of the protocol {name}, '
       'expected one: only masks are voted on'
     )
   for other in models[1:]:
     pairs = {
-      'protocol': (name, other.config['evaluation']['protocol']),
+      'protocol': (name, other.config[other.section]['protocol']),
       'classes': (list(first.classes), list(other.classes)),
     }
     for what, (one, another) in pairs.items():
@@ -199,8 +223,8 @@ def _agreed(models: Sequence[Model]) -> Model:
           f'--workdir: found the {what} {one} in {first.folder} and {another} '
           f'in {other.folder}, expected the same'
         )
-  threshold = float(np.mean([model.threshold for model in models]))
-  return dataclasses.replace(first, threshold=threshold)
+  thresholds = {'threshold': float(np.mean([m.threshold for m in models]))}
+  return dataclasses.replace(first, thresholds=thresholds)
 
 
 def _predictor(
@@ -209,9 +233,10 @@ def _predictor(
   """Returns what looks at one case with all models."""
   predictors, variables = [], []
   for model in models:
+    section = model.config[model.section]
     predictor = build.build(
       'predictors',
-      model.config['evaluation']['predictor'],
+      section.get('explainer') or section['predictor'],
       stages.models(model.config),
       model.config['preprocess'],
     )
@@ -262,11 +287,7 @@ def _summary(
   output: pathlib.Path,
   written: Sequence[str],
 ) -> str:
-  lines = [
-    f'{case["case"]}: {len(case["detections"])} above the threshold '
-    f'{case["threshold"]:.3f}'
-    for case in cases
-  ]
+  lines = [f'{case["case"]}: {_told(case)}' for case in cases]
   lines += [f'{s.series}: skipped, {s.reason}' for s in skipped]
   lines.append('written: ' + ', '.join(f'{output}/{name}' for name in written))
   count = sum(len(case['pictures']) for case in cases)
@@ -274,3 +295,14 @@ def _summary(
     lines.append(f'drawn: {count} in {output}/{_PICTURES}')
   lines.append('research use only, not a medical device')
   return '\n'.join(lines)
+
+
+def _told(case: Mapping[str, Any]) -> str:
+  """Says in words what came of a case."""
+  threshold = f'{case["threshold"]:.3f}'
+  if 'class' in case:
+    return (
+      f'{case["class"]}, as the probability of {case["probability_of"]} is '
+      f'{case["probability"]:.3f} and the threshold {threshold}'
+    )
+  return f'{len(case["detections"])} above the threshold {threshold}'

@@ -20,6 +20,7 @@ import jax
 
 import medzoo
 from medzoo.data import sources
+from medzoo.data import views
 from medzoo.train import build
 from medzoo.train import evaluate
 from medzoo.train import folds
@@ -37,7 +38,9 @@ _PREPROCESS_SIZES = {
 _DATA_SIZES = {'shape': 'patch, voxels'}
 _MODEL_SIZES = {
   'widths': 'channels',
-  'units': 'LSTM units',
+  'width': 'channels of the first layer',
+  'filters': 'filters',
+  'units': 'units',
   'steps': 'boxes a cell',
   'fpn_channels': 'pyramid channels',
 }
@@ -49,7 +52,9 @@ _ENCODER_SIZES = {
 }
 
 Prepare = Callable[..., str]
-Report = Callable[[pathlib.Path, dict[str, Any], sources.Cases], None]
+# Takes the folder, the results, the cases that were judged and, where whole
+# pictures were searched besides, these.
+Report = Callable[..., None]
 
 
 def train(
@@ -92,6 +97,7 @@ def train(
       'finished': True,
       'seed': config['seed'],
       'main_metric': config['main_metric'],
+      'grouped_by': config['grouped_by'],
       'stages': rows,
       'peak_memory_mb': peak,
       'timing': {
@@ -133,16 +139,17 @@ def score(
     **scored,
   }
   results |= data.reading() | {'sizes': sizes(runs[0].config)}
+  config = runs[0].config
   facts = {
-    'config': runs[0].config,
-    'threshold': scored['threshold'],
+    'config': config,
+    **{key: scored[key] for key in evaluate.sections(config).values()},
     'classes': data.classes,
+    'background': data.background,
     'medzoo': medzoo.__version__,
   }
   folder = workdir / 'final' if len(runs) > 1 else workdir
   write_json(folder / 'model' / 'config.json', facts)
-  tested = sources.concatenate([run.cases['test'] for run in runs])
-  report(workdir, results, tested)
+  report(workdir, results, *_scored(runs, 'test'))
   # Last, for a run that has results is finished.
   write_json(workdir / 'results.json', results)
   return results
@@ -204,7 +211,7 @@ def evaluate_on(
       inputs=data.fingerprint,
       writer=writer,
     )
-    scored = evaluate.evaluate_all(run, output, facts.threshold)
+    scored = evaluate.evaluate_all(run, output, facts.thresholds)
   peak['predict'] = memory.peak_mb()
   results = {
     'experiment': config['experiment'],
@@ -212,6 +219,7 @@ def evaluate_on(
     'finished': True,
     'seed': config['seed'],
     'main_metric': config['main_metric'],
+    'grouped_by': config['grouped_by'],
     'stages': [],
     'peak_memory_mb': peak,
     'timing': {'seconds_per_case': scored.pop('seconds_per_case')},
@@ -223,7 +231,7 @@ def evaluate_on(
     'folds': [],
     **scored,
   }
-  report(output, results, cases)
+  report(output, results, *_scored([run], 'all'))
   write_json(output / 'results.json', results)
   return results
 
@@ -391,6 +399,11 @@ class Data:
     """Names of the class ids from 1; [] where the dataset names none."""
     return _build_report(self._folders[''])['classes']
 
+  @property
+  def background(self) -> str:
+    """Name of class 0 of whole pictures; '' where they are of no class."""
+    return _build_report(self._folders[''])['background']
+
   def describe(
     self, splits: Mapping[str, Sequence[sources.Cases]]
   ) -> dict[str, Any]:
@@ -412,6 +425,7 @@ class Data:
       'lesions': sum(len(f) for cases in scored for f, _ in cases.findings),
       'synthetic': dataset['synthetic'],
       'classes': self.classes,
+      'background': self.background,
       'cases_by_split': {
         split: sum(len(cases) for cases in parts)
         for split, parts in splits.items()
@@ -438,19 +452,44 @@ def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
   found = _named(config['preprocess'], _PREPROCESS_SIZES)
   for name in config['stages']['order']:
     stage = config['stages'][name]
-    if stage['kind'] == 'fit':
+    if 'model' in stage:
       model = stage['model']
-      own = _named(stage['data'], _DATA_SIZES)
+      own = _named(stage.get('data', {}), _DATA_SIZES)
       own |= _named(model, _MODEL_SIZES)
       own |= _named(model.get('encoder') or {}, _ENCODER_SIZES)
-      own['batch'] = stage['batch_size']
+      if 'batch_size' in stage:
+        own['batch'] = stage['batch_size']
+      own['starts from'] = _origins(stage['init_from'])
       found |= {f'{name}: {what}': size for what, size in own.items()}
   return found
+
+
+def _origins(init_from: Sequence[Mapping[str, Any]]) -> str:
+  """Says in words what a stage's network starts from."""
+  words = []
+  for source in init_from:
+    if 'workdir' in source:
+      words.append(f'{source["stage"]} of {source["workdir"]}')
+    elif 'stage' in source:
+      words.append(source['stage'])
+    else:
+      words.append(pathlib.Path(source['weights']).name)
+  return ', '.join(words) or 'random weights'
 
 
 def _named(spec: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
   """Returns those values of a spec that have a name in the report."""
   return {text: spec[key] for key, text in names.items() if key in spec}
+
+
+def _scored(runs: Sequence[stages.Run], split: str) -> list[Any]:
+  """Returns the cases of a split that each section of the config scores."""
+  cases = [sources.concatenate([run.cases[split] for run in runs])]
+  config = runs[0].config
+  if config['view']['name']:
+    judged = views.Joined([run.pictures[split] for run in runs])
+    return [judged, *cases] if 'detection' in config else [judged]
+  return cases
 
 
 def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:

@@ -1,11 +1,13 @@
-"""The kinds of stage: fit a task, map a predictor over cases, label films.
+"""The kinds of stage: fit, load, map and pseudo.
 
-A stage leaves what later ones need in its own folder: fit the parameters, map
-one file a case. A stage that is finished is not done again; one that was
-interrupted goes on where it stopped.
+Fit trains a task's model and load takes one as it is; map runs a predictor over
+cases; pseudo labels films. A stage leaves what later ones need in its own
+folder: fit and load the parameters, map one file a case. One that is finished
+is not done again; one that was interrupted goes on where it stopped.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from medzoo import tasks
 from medzoo import types
+from medzoo.data import views
 from medzoo.train import build
 from medzoo.train import feeds
 from medzoo.train import initial
@@ -45,8 +49,13 @@ class Run:
   inputs: str
   writer: writers.Writer
 
+  @functools.cached_property
+  def pictures(self) -> views.Viewed:
+    """What classifiers look at of the cases, as the config's `view` says."""
+    return views.Viewed(self.cases, self.config['view'])
+
   def parameters(self, stage: str) -> pathlib.Path:
-    """The file of a fit stage's selected parameters."""
+    """The file of a stage's parameters, after it was fitted or loaded."""
     return self.folder / 'model' / f'{stage}.safetensors'
 
 
@@ -57,31 +66,33 @@ def run_stages(run: Run) -> list[dict[str, Any]]:
     kind = run.config['stages'][name]['kind']
     if kind == 'fit':
       rows.append(fit(run, name))
+    elif kind == 'load':
+      rows.append(load(run, name))
     elif kind == 'map':
       rows.append(map_stage(run, name))
     elif kind == 'pseudo':
       rows.append(label(run, name))
     else:
       raise build.ConfigError(
-        f'stages.{name}.kind: found {kind!r}, expected fit, map or pseudo'
+        f'stages.{name}.kind: found {kind!r}, expected fit, load, map or pseudo'
       )
   return rows
 
 
 def models(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Builds the network of every fit stage, by stage."""
+  """Builds the network of every stage that has one, by stage."""
   stages = config['stages']
   return {
     name: build.build('models', stages[name]['model'])
     for name in stages['order']
-    if stages[name]['kind'] == 'fit'
+    if 'model' in stages[name]
   }
 
 
 def load_variables(
   folder: pathlib.Path, names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-  """Reads the parameters of fit stages from a `model` folder."""
+  """Reads the parameters of stages from a `model` folder."""
   return {
     name: native.load(folder / f'{name}.safetensors')[0] for name in names
   }
@@ -122,7 +133,9 @@ def fit(run: Run, name: str) -> dict[str, Any]:
       eval_batches=lambda: feed.eval_batches(spec),
       directory=checkpoints,
       writer=run.writer,
-      initial=_initial(run, name, task, lambda: feed.batches(spec, seed)),
+      initial=_initial(
+        run, name, model, task, lambda: feed.batches(spec, seed)
+      ),
     )
     if jax.process_index() == 0:
       facts = {'stage': name, 'model': dict(spec['model'])}
@@ -139,10 +152,38 @@ def fit(run: Run, name: str) -> dict[str, Any]:
   }
 
 
+def load(run: Run, name: str) -> dict[str, Any]:
+  """Takes a model as its `init_from` says, untrained where that is empty.
+
+  Returns:
+    The stage's row of the results.
+  """
+  spec = run.config['stages'][name]
+  path = run.parameters(name)
+  if not path.exists() and jax.process_index() == 0:
+    model = build.build('models', spec['model'])
+    image = np.zeros((1, *spec['input_shape']), np.float32)
+    key = state.init_key(run.config['seed'])
+    variables = tasks.init(model, key, {'image': image})
+    variables = initial.start(
+      model, variables, spec['init_from'], run.parameters
+    )
+    facts = {'stage': name, 'model': dict(spec['model'])}
+    native.save(path, jax.tree.map(np.asarray, variables), facts)
+  variables, _ = native.load(path)
+  return {
+    'name': run.name + name,
+    'kind': 'load',
+    'params': _count(variables['params']),
+    'seconds': 0.0,
+  }
+
+
 def map_stage(run: Run, name: str) -> dict[str, Any]:
   """Maps a stage's predictor over its cases; returns the stage's row."""
   spec = run.config['stages'][name]
-  outputs = predict(run, name, spec['predictor'], spec['data']['split'])
+  viewed = dataclasses.replace(run, cases=run.pictures)
+  outputs = predict(viewed, name, spec['predictor'], spec['data']['split'])
   return {
     'name': run.name + name,
     'kind': 'map',
@@ -218,7 +259,7 @@ def predict(
 
 
 def _initial(
-  run: Run, name: str, task: Any, batches: Callable[[], Any]
+  run: Run, name: str, model: Any, task: Any, batches: Callable[[], Any]
 ) -> dict[str, Any] | None:
   """Returns the variables that a stage's `init_from` describes."""
   sources = run.config['stages'][name]['init_from']
@@ -226,7 +267,7 @@ def _initial(
     return None
   key = state.init_key(run.config['seed'])
   variables = state.init(task, key, next(batches()))
-  variables = initial.start(variables, sources, run.parameters)
+  variables = initial.start(model, variables, sources, run.parameters)
   return jax.tree.map(np.asarray, variables)
 
 

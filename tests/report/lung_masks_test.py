@@ -52,7 +52,7 @@ class ReportTest(parameterized.TestCase):
     truth = protocol.read_truth(cases)
     for name in ('', 'mean_mask'):
       protocol.write_predictions(
-        self.folder / 'predictions' / name, outputs, truth
+        self.folder / 'predictions' / name, outputs, truth, 0.5
       )
     row = {'stage': 'all', 'train/box': 0.5, 'validation/dice': 0.9}
     lines = [json.dumps({**row, 'step': step}) for step in (1, 2)]

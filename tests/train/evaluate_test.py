@@ -47,6 +47,7 @@ def _config(protocol, baselines):
     'seed': 0,
     'main_metric': 'ap50',
     'preprocess': {},
+    'view': {'name': ''},
     'stages': {'order': ()},
     'evaluation': {
       'protocol': protocol,
@@ -113,6 +114,34 @@ class EvaluateTest(absltest.TestCase):
       self.assertTrue(path.exists(), name)
     json.dumps(results, allow_nan=False)
 
+  def test_two_sections_score_other_things_of_the_same_cases(self):
+    config = _config('slice_boxes', {'nothing': {'name': 'nothing'}})
+    spec = config['evaluation']
+    config['detection'] = {**spec, 'protocol': 'nodules', 'baselines': {}}
+    results = evaluate.evaluate([self.run_of(config)], self.folder)
+    alone = [
+      evaluate.evaluate(
+        [self.run_of({**config, 'evaluation': spec, 'detection': spec})],
+        self.folder / spec['protocol'],
+      )
+      for spec in (config['evaluation'], config['detection'])
+    ]
+    self.assertEqual(
+      results['metrics'], alone[0]['metrics'] | alone[1]['metrics']
+    )
+    self.assertEqual(results['baselines'], alone[0]['baselines'])
+    self.assertEqual(results['threshold'], 0.5)
+    self.assertIn('detection_threshold', results)
+    for place in ('test', 'detection/test'):
+      self.assertLen(list((self.folder / place / 'outputs').glob('*.npz')), 3)
+    scored = evaluate.evaluate_all(
+      self.run_of(config),
+      self.folder / 'again',
+      {'threshold': 0.8, 'detection_threshold': 0.5},
+    )
+    self.assertEqual(scored['metrics'].keys(), results['metrics'].keys())
+    self.assertEqual(scored['detection_threshold'], 0.5)
+
   def test_nodules_have_no_ablations(self):
     config = _config('nodules', {'nothing': {'name': 'nothing'}})
     results = evaluate.evaluate([self.run_of(config)], self.folder)
@@ -163,7 +192,9 @@ class EvaluateTest(absltest.TestCase):
 
   def test_at_a_threshold_chosen_before(self):
     config = _config('slice_boxes', {})
-    results = evaluate.evaluate_all(self.run_of(config), self.folder, 0.8)
+    results = evaluate.evaluate_all(
+      self.run_of(config), self.folder, {'threshold': 0.8}
+    )
     self.assertEqual(results['threshold'], 0.8)
     self.assertEqual(results['metrics']['recall']['value'], 1 / 2)
 

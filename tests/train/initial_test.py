@@ -1,6 +1,7 @@
 """Tests of what a stage starts from."""
 
 import pathlib
+import tempfile
 from unittest import mock
 
 import jax
@@ -10,8 +11,11 @@ import safetensors.numpy
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from medzoo.models import dense_head
 from medzoo.models import mask_rcnn
+from medzoo.models import picture_classifier
 from medzoo.models import resnet
+from medzoo.models import vgg16
 from medzoo.train import build
 from medzoo.train import initial
 from medzoo.weights import native
@@ -61,9 +65,9 @@ class KerasTest(absltest.TestCase):
     super().setUp()
     self.path = pathlib.Path(self.create_tempdir().full_path) / 'weights.h5'
 
-  def _start(self, variables, **source):
+  def _start(self, net, variables, **source):
     source = dict(weights=str(self.path), modules=()) | source
-    return initial.start(variables, [source], lambda stage: self.path)
+    return initial.start(net, variables, [source], lambda stage: self.path)
 
   def _zeros(self, model):
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
@@ -81,7 +85,7 @@ class KerasTest(absltest.TestCase):
     arrays = keras_reference.draw(shapes)
     source = dict(model='resnet', to='encoder')
     keras_reference.write_keras_1(self.path, arrays)
-    found = self._start(variables, **source)
+    found = self._start(model, variables, **source)
     np.testing.assert_array_equal(
       found['params']['encoder']['c5']['unit1']['conv3']['conv']['kernel'],
       arrays['res5b_branch2c/kernel'],
@@ -98,8 +102,8 @@ class KerasTest(absltest.TestCase):
     with self.assertRaisesRegex(
       ValueError, 'init_from: .*weights.h5: .*2 extra: fc.bias, fc.weight$'
     ):
-      self._start(variables, **source)
-    self._start(variables, ignore=('fc',), **source)
+      self._start(model, variables, **source)
+    self._start(model, variables, ignore=('fc',), **source)
 
   def test_matterport(self):
     self.enter_context(mock.patch.dict(resnet._UNITS, {50: (1, 1, 1, 1)}))
@@ -122,9 +126,9 @@ class KerasTest(absltest.TestCase):
     with self.assertRaisesRegex(
       ValueError, 'init_from: .*weights.h5: the weights .* 6 misshapen: roi'
     ):
-      self._start(variables, model='mask_rcnn')
+      self._start(model, variables, model='mask_rcnn')
     found = self._start(
-      variables, model='mask_rcnn', ignore=mask_rcnn.CLASS_LAYERS
+      model, variables, model='mask_rcnn', ignore=mask_rcnn.CLASS_LAYERS
     )['params']
     np.testing.assert_array_equal(
       found['fpn']['layer3']['conv']['kernel'], arrays['fpn_p3/kernel']
@@ -132,20 +136,112 @@ class KerasTest(absltest.TestCase):
     self.assertTrue(found['mask_head']['double']['kernel'].all())
     self.assertFalse(found['mask_head']['logits']['kernel'].any())
     with self.assertRaisesRegex(ValueError, 'no layer c1/.* in a Mask R-CNN'):
-      self._start(variables, model='mask_rcnn', to='encoder')
+      self._start(model, variables, model='mask_rcnn', to='encoder')
     del arrays['bn_conv1/gamma']
     keras_reference.write(self.path, arrays)
     with self.assertRaisesRegex(
       ValueError, 'init_from: .*weights.h5: layer bn_conv1: found'
     ):
-      self._start(variables, model='mask_rcnn')
+      self._start(model, variables, model='mask_rcnn')
 
   def test_refusals(self):
     variables = {'params': {'c1': np.zeros(3)}}
     with self.assertRaisesRegex(build.ConfigError, 'has no names in Keras'):
-      self._start(variables, model='inception_v1')
+      self._start(_MODEL, variables, model='inception_v1')
     with self.assertRaisesRegex(ValueError, 'weights.h5: found FileNotFound'):
-      self._start(variables, model='mask_rcnn')
+      keras = _MODEL.clone(style='keras')
+      self._start(keras, variables, model='mask_rcnn')
+
+
+class StyleTest(parameterized.TestCase):
+  """Of a VGG16 in a classifier, whose weights want pictures of their form."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.folder = pathlib.Path(folder)
+    shapes = keras_reference.vgg16_shapes(2)
+    cls.arrays = keras_reference.draw(
+      {n: s for n, s in shapes.items() if n.startswith('block')}
+    )
+    keras_reference.write(cls.folder / 'vgg16.h5', cls.arrays)
+    safetensors.numpy.save_file(
+      {
+        name: np.ascontiguousarray(tensor)
+        for name, tensor in vgg16.keras_tensors(cls.arrays).items()
+      },
+      cls.folder / 'vgg16.safetensors',
+    )
+
+  def _model(self, style):
+    return picture_classifier.PictureClassifier(
+      vgg16.VGG16(2, style=style), dense_head.DenseHead((2,))
+    )
+
+  def _start(self, style, *sources):
+    model = self._model(style)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(
+      lambda key: model.lazy_init(key, image, train=False), jax.random.key(0)
+    )
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    return initial.start(
+      model, zeros, sources, lambda stage: self.folder / f'{stage}.safetensors'
+    )
+
+  @parameterized.parameters(
+    ('vgg16.h5', 'keras'), ('vgg16.safetensors', 'torch')
+  )
+  def test_weights_of_another_framework(self, name, style):
+    source = dict(
+      weights=str(self.folder / name), model='vgg16', modules=(), to='encoder'
+    )
+    found = self._start(style, source)['params']
+    np.testing.assert_array_equal(
+      found['encoder']['block4']['conv2']['conv']['kernel'],
+      self.arrays['block4_conv2/kernel'],
+    )
+    self.assertFalse(found['head']['fc1']['kernel'].any())
+    for other in {'plain', 'keras', 'torch'} - {style}:
+      with self.assertRaisesRegex(
+        build.ConfigError,
+        f'init_from: .*{name}: found parameters of style {style}, expected '
+        f"{other}, the model's own: set its style to the file's$",
+      ):
+        self._start(other, source)
+
+  def test_parameters_of_a_stage(self):
+    fresh = self._start('keras')
+    ones = jax.tree.map(np.ones_like, fresh)
+    encoder = dict(name='vgg16', width=2, style='keras')
+    head = dict(name='dense_head', units=(2,))
+    both = dict(name='picture_classifier', encoder=encoder, head=head)
+    for stage, spec in dict(encoder=encoder, head=head, both=both).items():
+      variables = {
+        part: tree if stage == 'both' else tree[stage]
+        for part, tree in ones.items()
+        if stage == 'both' or stage in tree
+      }
+      path = self.folder / f'{stage}.safetensors'
+      native.save(path, variables, {'stage': stage, 'model': spec})
+    own = dict(stage='encoder', modules=(), to='encoder')
+    top = dict(stage='head', modules=(), to='head')
+    found = self._start('keras', own, top)
+    jax.tree.map(np.testing.assert_array_equal, found, ones)
+    found = self._start('plain', top, dict(stage='both', modules=('head',)))
+    self.assertFalse(
+      found['params']['encoder']['block1']['conv1']['conv']['kernel'].any()
+    )
+    for source in (
+      own,
+      dict(stage='both', modules=()),
+      dict(stage='both', modules=('head', 'encoder/block1')),
+    ):
+      with self.assertRaisesRegex(
+        build.ConfigError, 'found parameters of style keras, expected plain'
+      ):
+        self._start('plain', source)
 
 
 class InitialTest(parameterized.TestCase):
@@ -155,7 +251,10 @@ class InitialTest(parameterized.TestCase):
 
   def _start(self, *sources):
     return initial.start(
-      _variables(), sources, lambda stage: self.folder / f'{stage}.safetensors'
+      picture_classifier.PictureClassifier(_MODEL),
+      _variables(),
+      sources,
+      lambda stage: self.folder / f'{stage}.safetensors',
     )
 
   def _torch(self, **changes):
@@ -203,6 +302,7 @@ class InitialTest(parameterized.TestCase):
     path = self.folder / 'heads.safetensors'
     safetensors.numpy.save_file({'rpn.head.bbox_pred.bias': bias}, path)
     found = initial.start(
+      mask_rcnn.MaskRCNN(),
       {'params': {'rpn': {'deltas': {'bias': np.zeros(4, np.float32)}}}},
       [dict(weights=str(path), model='mask_rcnn', modules=('rpn',))],
       lambda stage: self.folder / stage,

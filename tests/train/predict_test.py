@@ -72,6 +72,19 @@ class _Outlines:
     return {'lungs': lung_cases.found(masks, [1, 2], [0.9, self.score])}
 
 
+class _Shades:
+  """Takes red pictures for class 1, and dark greys."""
+
+  stages = ()
+
+  def __call__(self, variables, volume):
+    del variables
+    red = volume.voxels.ndim == 4 and (volume.voxels[..., 0] > 99).all()
+    dark = volume.voxels.ndim == 3 and volume.voxels.mean() < 30
+    logit = np.float32(2 if red or dark else -3)
+    return {'picture': types.PictureScore(logit)}
+
+
 class PredictTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -98,7 +111,12 @@ class PredictTest(parameterized.TestCase):
     }
     folder = self.workdir.with_name(name) / 'model'
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {'config': config, 'threshold': threshold, 'classes': classes}
+    facts = {
+      'config': config,
+      'threshold': threshold,
+      'classes': classes,
+      'background': 'mucosa',
+    }
     (folder / 'config.json').write_text(json.dumps(facts))
 
   def save_scan(self, name):
@@ -348,6 +366,59 @@ class PredictTest(parameterized.TestCase):
     with self.assertRaisesRegex(build.ConfigError, 'only masks are voted on'):
       self.predict(workdirs=('run', 'a'))
 
+  def test_pictures_are_judged_as_wholes(self):
+    point = {'threshold': 0.7, 'scale': 2.0, 'shift': 0.5}
+    self.save_model('pictures', ['polyp'], threshold=point)
+    self.enter_context(mock.patch.object(build, 'build', lambda *_: _Shades()))
+    # Colours are kept, and so are greys of 16 bits and films in DICOM.
+    Image.new('RGB', (30, 20), (200, 9, 9)).save(self.input / 'red.png')
+    self.save_picture('b/grey.png')
+    deep = np.full((20, 30), 12, np.uint16)
+    Image.fromarray(deep).save(self.input / 'deep.png')
+    header = dicom_maker.image(deep, 0, Modality='DX')
+    del header.ImagePositionPatient, header.ImageOrientationPatient
+    dicom_maker.save(header, self.input / 'film')
+    (self.input / 'broken.jpg').write_text('no picture')
+    told, found = self.predict()
+    cases = {case['case']: case for case in found['cases']}
+    self.assertEqual(
+      {key: case['class'] for key, case in cases.items()},
+      {
+        'b/grey.png': 'mucosa',
+        'deep.png': 'polyp',
+        'film': 'polyp',
+        'red.png': 'polyp',
+      },
+    )
+    self.assertAlmostEqual(
+      cases['red.png']['probability'], 1 / (1 + np.exp(-4.5))
+    )
+    self.assertEqual(cases['red.png']['threshold'], 0.7)
+    self.assertStartsWith(
+      told,
+      'b/grey.png: mucosa, as the probability of polyp is 0.004 and the '
+      'threshold 0.700\n',
+    )
+    self.assertIn('broken.jpg: skipped', told)
+    self.assertEqual(
+      self.written(),
+      [
+        'detections.json',
+        'pictures/b_grey-' + self.written()[1].split('-')[1],
+        'pictures/deep.png',
+        'pictures/film.png',
+        'pictures/red.png',
+        'predictions.csv',
+      ],
+    )
+
+  def test_classes_are_named(self):
+    model = predict.Model(self.workdir, {}, 0.5, ('polyp',), 'mucosa')
+    names = [model.class_name(label) for label in range(3)]
+    self.assertEqual(names, ['mucosa', 'polyp', 'class 2'])
+    nameless = predict.Model(self.workdir, {}, 0.5)
+    self.assertEqual(nameless.class_name(0), 'class 0')
+
   def test_nothing_there(self):
     with self.assertRaisesRegex(ValueError, 'no case that can be read: noth'):
       self.predict()
@@ -358,7 +429,7 @@ class PredictTest(parameterized.TestCase):
     lesion = slice_cases.lesions(((0, 0, 0), 0.9))
     lesion = dataclasses.replace(lesion, diameters=np.array([np.nan]))
     output = mock.Mock(detections={'detections': lesion})
-    model = predict.Model(self.workdir, {}, 0.5)
+    model = predict.Model(self.workdir, {'evaluation': {}}, {'threshold': 0.5})
     (row,) = nodules.describe(output, None, model)['detections']
     self.assertIsNone(row['diameter_mm'])
 

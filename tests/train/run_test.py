@@ -15,16 +15,24 @@ class SizesTest(absltest.TestCase):
         'screening: patch, voxels': (15, 30, 30),
         'screening: channels': (32, 32, 64, 250),
         'screening: batch': 64,
+        'screening: starts from': 'random weights',
         'reduction: patch, voxels': (25, 60, 60),
         'reduction: channels': (32, 32, 64, 64, 128),
         'reduction: batch': 32,
+        'reduction: starts from': 'screening',
       },
     )
 
   def test_of_slices(self):
     encoder = {'name': 'small_encoder', 'widths': (8, 16)}
     model = {'name': 'cnn_lstm', 'encoder': encoder, 'units': 64, 'steps': 3}
-    fit = {'kind': 'fit', 'data': {}, 'model': model, 'batch_size': 4}
+    fit = {
+      'kind': 'fit',
+      'data': {},
+      'model': model,
+      'batch_size': 4,
+      'init_from': ({'weights': 'somewhere/googlenet.pth', 'to': 'encoder'},),
+    }
     config = {
       'preprocess': {'shape': (256, 352), 'pixel_mm': 1.0, 'region': 'lung'},
       'stages': {'order': ('detector',), 'detector': fit},
@@ -34,11 +42,12 @@ class SizesTest(absltest.TestCase):
       {
         'picture, pixels': (256, 352),
         'pixel, mm': 1.0,
-        'detector: LSTM units': 64,
+        'detector: units': 64,
         'detector: boxes a cell': 3,
         'detector: encoder': 'small_encoder',
         'detector: encoder channels': (8, 16),
         'detector: batch': 4,
+        'detector: starts from': 'googlenet.pth',
       },
     )
 

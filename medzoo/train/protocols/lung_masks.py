@@ -216,9 +216,11 @@ def objective(
 
 
 def write_predictions(
-  folder: pathlib.Path, outputs: Outputs, truth: Truth
+  folder: pathlib.Path, outputs: Outputs, truth: Truth, threshold: Any
 ) -> None:
   """Writes the files that the module's docstring lists."""
+  # Everything is written, whatever its score.
+  del threshold
   folder.mkdir(parents=True, exist_ok=True)
   found = {key: outputs[key].detections['lungs'] for key in truth.keys}
   coco_masks.write_results(

@@ -166,9 +166,11 @@ def objective(cases: sources.Cases, found: Sequence[types.Detections]) -> float:
 
 
 def write_predictions(
-  folder: pathlib.Path, outputs: Outputs, truth: Truth
+  folder: pathlib.Path, outputs: Outputs, truth: Truth, threshold: Any
 ) -> None:
   """Writes marks and truth as LUNA16's CSV files."""
+  # Everything is written, whatever its score.
+  del threshold
   folder.mkdir(parents=True, exist_ok=True)
   _write_luna16(folder, outputs)
   if all('candidates' in output.detections for output in outputs.values()):

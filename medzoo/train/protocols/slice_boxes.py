@@ -244,11 +244,13 @@ def objective(
 
 
 def write_predictions(
-  folder: pathlib.Path, outputs: Outputs, truth: Truth
+  folder: pathlib.Path, outputs: Outputs, truth: Truth, threshold: Any
 ) -> None:
   """Writes the files that the module's docstring lists."""
+  # Everything is written, whatever its score.
+  del threshold
   folder.mkdir(parents=True, exist_ok=True)
-  nodules.write_predictions(folder, outputs, truth.lesions)
+  nodules.write_predictions(folder, outputs, truth.lesions, None)
   found, there = _found(_boxes(outputs), truth), _there(truth)
   rows = _columns(found)
   coco.write_results(

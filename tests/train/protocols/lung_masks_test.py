@@ -51,7 +51,10 @@ def _average_precision(folder, kind):
 
 def _model(threshold=0.5):
   return predict.Model(
-    pathlib.Path('nowhere'), {}, threshold, ('right lung', 'left lung')
+    pathlib.Path('nowhere'),
+    {'evaluation': {}},
+    {'threshold': threshold},
+    ('right lung', 'left lung'),
   )
 
 
@@ -80,7 +83,7 @@ class ScoreTest(absltest.TestCase):
     for entry in metrics.values():
       self.assertEqual(entry['n'], 4)
     folder = pathlib.Path(self.create_tempdir().full_path)
-    lung_masks.write_predictions(folder, self.outputs, self.truth)
+    lung_masks.write_predictions(folder, self.outputs, self.truth, 0.5)
     for kind, name in (('bbox', 'box_ap'), ('segm', 'mask_ap')):
       self.assertAlmostEqual(
         metrics[name]['value'], _average_precision(folder, kind), places=12
@@ -89,7 +92,7 @@ class ScoreTest(absltest.TestCase):
 
   def test_label_images(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
-    lung_masks.write_predictions(folder, self.outputs, self.truth)
+    lung_masks.write_predictions(folder, self.outputs, self.truth, 0.5)
     for case in self.cases:
       key = case.volume.series_uid
       path = folder / 'masks' / f'{predict.file_name(key)}.png'
@@ -110,7 +113,7 @@ class ScoreTest(absltest.TestCase):
     for scores, label in (((0.9, 0.3), 1), ((0.3, 0.9), 2)):
       found = lung_cases.found(masks, [1, 2], scores)
       outputs = _outputs({'a': {'lungs': found}})
-      lung_masks.write_predictions(folder, outputs, truth)
+      lung_masks.write_predictions(folder, outputs, truth, 0.5)
       image = np.array(Image.open(folder / 'masks' / 'a.png'))
       self.assertEqual(image[masks[0]].tolist(), [label] * masks[0].sum())
 

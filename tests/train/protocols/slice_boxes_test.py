@@ -206,7 +206,7 @@ class PredictionsTest(parameterized.TestCase):
   def write(self, cases, predictions):
     self.outputs = _outputs(predictions)
     self.truth = slice_boxes.read_truth(cases)
-    slice_boxes.write_predictions(self.folder, self.outputs, self.truth)
+    slice_boxes.write_predictions(self.folder, self.outputs, self.truth, 0.5)
 
   def read(self, name):
     return json.loads((self.folder / name).read_text())

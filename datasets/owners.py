@@ -3,15 +3,15 @@
 import csv
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from datasets import cases
 from datasets import splits
-from datasets.lung_cxr import layouts
 from medzoo.io import radiographs
 
 _TABLES = ('patients.csv', 'attribution.csv')
-_SPLITS = {
+# What tables call splits.
+SPLITS = {
   'train': 'train',
   'val': 'validation',
   'validation': 'validation',
@@ -45,14 +45,20 @@ class Row:
   place: str
 
 
-def find(layout: layouts.Layout, root: pathlib.Path, pattern: str) -> Owners:
+def find(
+  films: Sequence[pathlib.Path],
+  root: pathlib.Path,
+  pattern: str,
+  locate: Callable[[str], pathlib.Path | None],
+) -> Owners:
   """Finds the groups of films.
 
   Args:
-    layout: has the films.
+    films: their files.
     root: the raw root.
-    pattern: regular expression that finds a group in a key; '' for the table,
-      else DICOM's patients and each picture by itself.
+    pattern: regular expression that finds a group in a key, the path from the
+      root; '' for the table, else DICOM's patients and each picture by itself.
+    locate: finds the film that the table names; None where there is none.
 
   Returns:
     the groups.
@@ -60,10 +66,10 @@ def find(layout: layouts.Layout, root: pathlib.Path, pattern: str) -> Owners:
   Raises:
     ValueError: the pattern does not match, or the table is at fault.
   """
-  keys = {path: path.relative_to(root).as_posix() for path in layout.films}
+  keys = {path: path.relative_to(root).as_posix() for path in films}
   table = read_table(root)
   if table and not pattern:
-    return _by_table(keys, layout, root, *table)
+    return _by_table(keys, locate, *table)
   if pattern:
     found = splits.group_by(pattern, keys.values())
     groups = {path: found[key] for path, key in keys.items()}
@@ -101,7 +107,7 @@ def read_table(
   tables = []
   for name in _TABLES:
     if (root / name).is_file():
-      reader = _reader(root / name)
+      reader = open_table(root / name)
       if {'file', 'patient'} <= set(reader.fieldnames or ()):
         tables.append((root / name, reader))
   if len(tables) > 1:
@@ -117,12 +123,12 @@ def read_table(
     file, patient, split = (
       (entry.get(key) or '').strip() for key in ('file', 'patient', 'split')
     )
-    if not file or not patient or (split and split.lower() not in _SPLITS):
+    if not file or not patient or (split and split.lower() not in SPLITS):
       raise ValueError(
         f'{place}: found file {file!r}, patient {patient!r} and split'
         f' {split!r}, expected a name of each and train, validation or test'
       )
-    row = Row(patient, _SPLITS.get(split.lower(), ''), place)
+    row = Row(patient, SPLITS.get(split.lower(), ''), place)
     first = rows.setdefault(file, row)
     if (first.patient, first.split) != (row.patient, row.split):
       raise ValueError(
@@ -132,7 +138,12 @@ def read_table(
   return path, rows
 
 
-def _reader(path: pathlib.Path) -> csv.DictReader:
+def open_table(path: pathlib.Path) -> csv.DictReader:
+  """Opens a CSV, with or without a byte order mark.
+
+  Raises:
+    ValueError: it is not in UTF-8.
+  """
   try:
     lines = path.read_text(encoding='utf-8-sig').splitlines()
   except UnicodeDecodeError as error:
@@ -144,15 +155,14 @@ def _reader(path: pathlib.Path) -> csv.DictReader:
 
 def _by_table(
   keys: Mapping[pathlib.Path, str],
-  layout: layouts.Layout,
-  root: pathlib.Path,
+  locate: Callable[[str], pathlib.Path | None],
   table: pathlib.Path,
   rows: Mapping[str, Row],
 ) -> Owners:
   named: dict[pathlib.Path, Row] = {}
   left_out = []
   for name, row in rows.items():
-    path = layout.locate(name, [root])
+    path = locate(name)
     if path is None:
       left_out.append(cases.LeftOut(name, 'missing', f'{row.place} names it'))
     else:

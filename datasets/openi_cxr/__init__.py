@@ -1,0 +1,1 @@
+"""Open-i's chest X-rays with the findings of their reports."""

@@ -1,0 +1,282 @@
+"""Phantom chest X-rays with and without lung nodules, as Open-i has them.
+
+`make` gives one study: one or two frontal films of a patient of
+`chest_xray_body`. `write` makes many and lays them out as Open-i's collection
+is published. Nodules apart, studies with and without them are drawn alike, so
+neither pose nor exposure, devices or what is mistaken for a nodule tells the
+classes apart.
+
+`python -m datasets.phantoms.chest_xray_nodules --output DIR --cases N`
+"""
+
+import argparse
+import csv
+import dataclasses
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from datasets import progress
+from datasets import splits
+from datasets.phantoms import chest_xray
+from datasets.phantoms import chest_xray_body as bodies
+from datasets.phantoms import chest_xray_devices as devices
+from datasets.phantoms import chest_xray_film as films
+from datasets.phantoms import chest_xray_nodule_lumps as lumps
+from datasets.phantoms import chest_xray_nodule_places as places
+from datasets.phantoms import chest_xray_nodule_reports as reports
+from datasets.phantoms import chest_xray_views as views
+from datasets.phantoms import workers as processes
+
+SHARES = {'train': 46, 'validation': 8, 'test': 22}
+NORMAL, NODULE = 'normal', 'nodule'
+# Neither normal nor nodular, and what the report says of them.
+_OTHERS = {
+  'cardiomegaly': ('Cardiomegaly/mild',),
+  'consolidation': ('Opacity/lung/{}',),
+  'effusion': ('Pleural Effusion/{}',),
+}
+_SHARE_OF_OTHERS = 0.05
+_LYING = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+  """A film.
+
+  Attributes:
+    name: such as 'CXR1_IM-0001-1001'.
+    projection: 'PA' or 'AP'.
+    picture: (h, w) float32 in [0, 1], white where little passed.
+    nodules: (n, 3) row, column and diameter, pixels; index coordinates.
+  """
+
+  name: str
+  projection: str
+  picture: np.ndarray
+  nodules: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """A study.
+
+  Attributes:
+    name: such as 'CXR1'.
+    terms: MeSH's headings of what is found, with what qualifies them.
+    films: one or two.
+  """
+
+  name: str
+  terms: tuple[str, ...]
+  films: tuple[Film, ...]
+
+
+def kinds(seed: int, cases: int) -> list[str]:
+  """Returns what is to be found in each study.
+
+  Args:
+    seed: of the whole set.
+    cases: studies.
+
+  Returns:
+    'normal' or 'nodule', half each, and in one of 20 another finding.
+  """
+  count = round(cases * _SHARE_OF_OTHERS)
+  found = [list(_OTHERS)[i % len(_OTHERS)] for i in range(count)]
+  nodular = (cases - count) // 2
+  found += [NODULE] * nodular + [NORMAL] * (cases - count - nodular)
+  return np.random.default_rng([seed, 10]).permutation(found).tolist()
+
+
+def make(seed: int, index: int, kind: str, *, size: int = 256) -> Study:
+  """Makes a study.
+
+  Args:
+    seed: of the whole set.
+    index: of the study in it.
+    kind: as `kinds` gives it; nothing but what is found depends on it.
+    size: pixels of a film's longest side.
+
+  Returns:
+    The study, the same for the same arguments.
+  """
+
+  def draws(*key: int) -> np.random.Generator:
+    return np.random.default_rng([seed, index, 11, *key])
+
+  rng = draws(0)
+  voxel = float(np.clip(880 / size, 2.75, 5.5))
+  patient = bodies.make(draws(1), kind, voxel)
+  lying = float(rng.random() < _LYING)
+  all_views = [
+    chest_xray.stand(patient, size, draws(2, i), lying=lying)
+    for i in range(rng.integers(1, 3))
+  ]
+  shapes = places.others(patient, draws(3))
+  found = []
+  if kind == NODULE:
+    found = places.nodules(patient.body, all_views, draws(4))
+  name = f'CXR{index + 1}'
+  made = []
+  for i, view in enumerate(all_views):
+    paths = views.project(
+      patient.voxels[..., bodies.WATER :][..., :1],
+      patient.spacing,
+      patient.origin,
+      view,
+    )
+    thickness = paths[..., 0] + lumps.draw([*shapes, *found], view)
+    # The same on both films.
+    thickness += devices.draw(patient.body, view, draws(5))
+    picture = films.expose(thickness, view.spacing, draws(6, i))
+    if draws(7).random() < 0.6:
+      picture = devices.letter(picture, draws(8, i))
+    marks = np.array([lumps.mark(lump, view) for lump in found])
+    made.append(
+      Film(
+        f'{name}_IM-{index + 1:04d}-{1001 + i}',
+        view.projection,
+        picture,
+        marks.reshape(-1, 3),
+      )
+    )
+  return Study(name, _terms(kind, patient, found), tuple(made))
+
+
+def _terms(
+  kind: str, patient: bodies.Patient, found: Sequence[lumps.Lump]
+) -> tuple[str, ...]:
+  if kind == NORMAL:
+    return (reports.NORMAL,)
+  if kind == NODULE:
+    lobes = [places.lobe(patient.body, lump.center) for lump in found]
+    return tuple(f'Nodule/lung/{lobe}' for lobe in dict.fromkeys(lobes))
+  side = 'right' if patient.sides[0] < 0 else 'left'
+  side = 'bilateral' if len(patient.sides) > 1 else side
+  return tuple(term.format(side) for term in _OTHERS[kind])
+
+
+def write(
+  directory: str | os.PathLike,
+  *,
+  cases: int,
+  seed: int = 0,
+  size: int = 256,
+  workers: int | None = None,
+) -> None:
+  """Makes studies and writes them as Open-i's collection is laid out.
+
+  `NLMCXR_png/*.png` of 8 bits, `NLMCXR_reports/ecgen-radiology/*.xml`. Besides,
+  `splits.csv` with columns study and split, and `nodules.csv`, which Open-i
+  has not, with columns image, y, x and diameter_px: index coordinates, where
+  the first pixel's centre is 0.
+
+  Args:
+    directory: root of the layout; made if need be, must be empty.
+    cases: studies.
+    seed: of the whole set.
+    size: pixels of a film's longest side, 64 and more.
+    workers: processes; None for one on each core, or for one alone where
+      films take less time than processes to start. What is written does not
+      depend on it.
+
+  Raises:
+    ValueError: an argument is impossible, or the directory is not empty.
+  """
+  directory = pathlib.Path(directory)
+  for name, value, least in (('cases', cases, 1), ('size', size, 64)):
+    if value < least:
+      raise ValueError(f'found {name} {value}, expected at least {least}')
+  processes.make_empty(directory)
+  (directory / 'NLMCXR_png').mkdir()
+  (directory / 'NLMCXR_reports' / 'ecgen-radiology').mkdir(parents=True)
+  if workers is None:
+    workers = 1 if cases * size < 4000 else len(os.sched_getaffinity(0))
+  chosen = kinds(seed, cases)
+  job = functools.partial(_write_one, directory, seed, size, chosen)
+  marks = progress.track(
+    processes.run(job, range(cases), workers), 'studies', cases
+  )
+  _write_table(
+    directory / 'nodules.csv',
+    ('image', 'y', 'x', 'diameter_px'),
+    (row for some in marks for row in some),
+  )
+  _write_table(
+    directory / 'splits.csv', ('study', 'split'), _divide(chosen, seed)
+  )
+
+
+def _write_one(
+  directory: pathlib.Path,
+  seed: int,
+  size: int,
+  chosen: Sequence[str],
+  index: int,
+) -> list[tuple[str, ...]]:
+  """Writes a study; returns the rows of its nodules."""
+  study = make(seed, index, chosen[index], size=size)
+  for film in study.films:
+    grey = np.round(film.picture * 255).astype(np.uint8)
+    Image.fromarray(grey).save(directory / 'NLMCXR_png' / f'{film.name}.png')
+  reports.write(
+    study.name,
+    study.terms,
+    [(film.name, film.projection) for film in study.films],
+    directory / 'NLMCXR_reports' / 'ecgen-radiology',
+  )
+  return [
+    (film.name, *(f'{value:.2f}' for value in mark))
+    for film in study.films
+    for mark in film.nodules
+  ]
+
+
+def _divide(chosen: Sequence[str], seed: int) -> list[tuple[str, str]]:
+  """Divides the studies of each kind; returns name and split of all."""
+  split_of = {}
+  for kind in sorted(set(chosen)):
+    indices = [i for i, value in enumerate(chosen) if value == kind]
+    names = [str(i) for i in indices]
+    for split, part in splits.divide(indices, names, SHARES, seed).items():
+      split_of |= dict.fromkeys(part, split)
+  return [(f'CXR{i + 1}', split_of[i]) for i in range(len(chosen))]
+
+
+def _write_table(
+  path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+  with path.open('w', encoding='utf-8', newline='') as file:
+    table = csv.writer(file, lineterminator='\n')
+    table.writerow(columns)
+    table.writerows(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m datasets.phantoms.chest_xray_nodules',
+    description='Writes phantom chest X-rays with and without nodules.',
+  )
+  parser.add_argument('--output', metavar='DIR', required=True)
+  parser.add_argument('--cases', type=int, default=8)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--size', type=int, default=256)
+  parser.add_argument('--workers', type=int)
+  options = vars(parser.parse_args(arguments))
+  try:
+    write(options.pop('output'), **options)
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,114 @@
+"""What the experiments on colonoscopy have in common.
+
+Networks judge crops of frames, polyps and as much mucosa of the same sizes;
+whole frames are searched with sliding windows that they judge.
+"""
+
+import ml_collections
+
+from experiments import _common
+
+
+def base(experiment: str) -> ml_collections.ConfigDict:
+  """Returns a config of real frames, without its stages."""
+  config = _common.base(experiment)
+  config.main_metric = 'auc'
+  config.grouped_by = 'sequences'
+  config.dataset.name = 'cvc_clinicdb'
+  config.view = dict(name='crops', margin=0.1, seed=0)
+  config.preprocess = dict(shape=(96, 96), colour=True, equalize=False)
+  config.evaluation = dict(
+    protocol='pictures',
+    predictor=dict(name='picture_classifier', saliency_steps=0),
+    explainer=dict(name='picture_classifier', saliency_steps=16),
+    resamples=1000,
+    baselines=dict(
+      majority=_tuned('majority', {}),
+      size=_tuned('crop_geometry', dict(position=(False,))),
+      size_and_position=_tuned('crop_geometry', dict(position=(True,))),
+      hog=_common.hog(),
+    ),
+  )
+  config.detection = dict(
+    protocol='windows',
+    predictor=dict(name='windows', min_score=0.05, max_detections=20),
+    resamples=1000,
+    baselines=dict(centre_box=_tuned('centre_box', {})),
+  )
+  config.expect = dict(params={})
+  return config
+
+
+def predictors(
+  config: ml_collections.ConfigDict,
+) -> tuple[ml_collections.ConfigDict, ...]:
+  """Returns all predictors that are to use the same networks."""
+  evaluation = config.evaluation
+  return evaluation.predictor, evaluation.explainer, config.detection.predictor
+
+
+def _tuned(name: str, grid: dict) -> dict:
+  return dict(name=name, tuning_cases=100_000, grid=grid)
+
+
+def crops() -> dict:
+  """Returns what a stage trains on: crops, augmented as published and more."""
+  return dict(
+    feed='labelled',
+    positive_share=0.5,
+    picture=dict(
+      horizontal_flip=True,
+      vertical_flip=True,
+      quarter_turns=True,
+      rotate_deg=15.0,
+      shear=0.2,
+      zoom=0.2,
+      shift=0.05,
+    ),
+    tint=dict(
+      brightness=0.1,
+      contrast=0.2,
+      saturation=0.2,
+      hue_deg=10.0,
+      blur=0.5,
+      noise=0.02,
+    ),
+    workers=0,
+  )
+
+
+def adamw(learning_rate: float) -> dict:
+  """Returns Adam with weight decay and a cosine schedule."""
+  return dict(
+    name='adamw',
+    learning_rate=learning_rate,
+    weight_decay=1e-3,
+    clip_norm=1.0,
+    schedule=dict(name='cosine', warmup_steps=50),
+  )
+
+
+def phantom(config: ml_collections.ConfigDict) -> None:
+  """Takes frames of phantoms."""
+  config.dataset.name = 'cvc_clinicdb/phantom'
+  config.dataset.synthetic = True
+
+
+def folds(config: ml_collections.ConfigDict) -> None:
+  """Takes turns over five folds of sequences."""
+  config.folds.update(
+    by='group', parts='train+validation+test', count=5, reuse=False
+  )
+
+
+def smoke(config: ml_collections.ConfigDict) -> None:
+  """Makes all but the networks small."""
+  config.dataset.name = 'cvc_clinicdb/phantom_smoke'
+  config.dataset.synthetic = True
+  config.preprocess.shape = (32, 32)
+  for name in config.stages.order:
+    stage = config.stages[name]
+    if stage.kind == 'fit':
+      stage.update(steps=4, batch_size=4, eval_every=2, checkpoint_every=2)
+  config.evaluation.resamples = 100
+  config.detection.resamples = 100

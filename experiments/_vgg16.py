@@ -1,0 +1,101 @@
+"""The stages of experiments that judge pictures by VGG16.
+
+`encoder` is the network, `codes` what its last pooling makes of every picture,
+`head` a small network that judges codes, and `finetune` both in one, of which
+the last block and the head are trained further.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# What a network without its classifier has.
+BLOCKS = ('block1', 'block2', 'block3', 'block4', 'block5')
+
+
+def vgg16(width: int, num_classes: int | None) -> dict[str, Any]:
+  """Returns a VGG16 to train from scratch, thus with normalisation."""
+  return dict(
+    name='vgg16',
+    width=width,
+    num_classes=num_classes,
+    units=64,
+    dropout=0.5,
+    style='plain',
+    norm='batch',
+  )
+
+
+def pretrain(width: int, **stage: Any) -> dict[str, Any]:
+  """Returns the stage that trains the encoder, with a classifier."""
+  return dict(
+    kind='fit',
+    task=dict(name='classification'),
+    model=vgg16(width, 1),
+    init_from=(),
+    trainable=(),
+    select=dict(metric='auc', mode='max', patience=None),
+    **stage,
+  )
+
+
+def load(width: int, shape: tuple[int, int], workdir: str) -> dict[str, Any]:
+  """Returns the stage that takes the encoder of another work folder.
+
+  Of Keras's or torch's file it takes the weights with
+  `init_from=(dict(weights=FILE, model='vgg16', modules=()),)`, `ignore` of
+  ('classifier',) where the file has one, and a model with `width` 64, their
+  `style` and no `norm`.
+  """
+  return dict(
+    kind='load',
+    model=vgg16(width, None),
+    input_shape=(*shape, 3),
+    init_from=(dict(workdir=workdir, stage='encoder', modules=BLOCKS),),
+  )
+
+
+def codes() -> dict[str, Any]:
+  """Returns the stage that works out codes, once."""
+  return dict(
+    kind='map',
+    predictor=dict(name='codes', encoder='encoder', tap='pool5'),
+    data=dict(split='train+validation'),
+  )
+
+
+def head(model: Mapping[str, Any], **stage: Any) -> dict[str, Any]:
+  """Returns the stage that trains a head on codes."""
+  return dict(
+    kind='fit',
+    task=dict(name='classification'),
+    model=dict(name='dense_head', **model),
+    data=dict(feed='codes', stage='codes', positive_share=0.5, workers=0),
+    init_from=(),
+    trainable=(),
+    **stage,
+  )
+
+
+def finetune(
+  width: int,
+  model: Mapping[str, Any],
+  blocks: tuple[str, ...],
+  **stage: Any,
+) -> dict[str, Any]:
+  """Returns the stage that trains some blocks and the head further."""
+  return dict(
+    kind='fit',
+    task=dict(name='classification'),
+    model=dict(
+      name='picture_classifier',
+      encoder=vgg16(width, None),
+      head=dict(name='dense_head', **model),
+      tap='pool5',
+    ),
+    init_from=(
+      dict(stage='encoder', modules=BLOCKS, to='encoder'),
+      dict(stage='head', modules=(), to='head'),
+    ),
+    trainable=(*(f'encoder/{name}' for name in blocks), 'head'),
+    **stage,
+  )

@@ -1,0 +1,110 @@
+"""Polyp or mucosa in colonoscopy, and where, by small networks.
+
+  python main.py --config=experiments/polyp_cnn.py
+  python main.py --config=experiments/polyp_cnn.py:cvc_clinicdb --manual_dir=DIR
+  python main.py --config=experiments/polyp_cnn.py:tiles --manual_dir=DIR
+
+The networks of CNN4CRCPolyps: up to three convolutions, each with a rectifier
+and a pool, and a dense layer. They judge crops: every polyp's, and for each one
+of mucosa of the same size. Whole frames are then searched with sliding windows.
+`phantom` makes its own frames; `cvc_clinicdb` reads CVC-ClinicDB and takes
+turns over five folds of sequences; `tiles` judges candidates of LUNA16 in 2D.
+Measured scores and times are in experiments/README.md.
+"""
+
+import ml_collections
+
+from experiments import _common
+from experiments import _polyps
+
+
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  """Returns the config of a variant, `phantom` where none is named."""
+  return _common.choose(_published(), _MAKERS, variant)
+
+
+def _published() -> ml_collections.ConfigDict:
+  """What real frames are trained with; a variant changes its own."""
+  config = _polyps.base('polyp_cnn')
+  config.real_variants = ('cvc_clinicdb', 'tiles', 'tiles_folds')
+  config.preprocess.shape = (96, 96)
+  config.stages = dict(
+    order=('classifier',),
+    classifier=dict(
+      kind='fit',
+      task=dict(name='classification'),
+      model=dict(
+        name='small_cnn',
+        filters=(32, 64, 128),
+        kernel=3,
+        units=(128,),
+        dropout=0.5,
+        num_classes=1,
+      ),
+      data=_polyps.crops(),
+      optimizer=_polyps.adamw(1e-3),
+      steps=1500,
+      batch_size=32,
+      eval_every=100,
+      checkpoint_every=500,
+      init_from=(),
+      trainable=(),
+      select=dict(metric='auc', mode='max', patience=None),
+    ),
+  )
+  for predictor in _polyps.predictors(config):
+    predictor.stage = 'classifier'
+  return config
+
+
+def _phantom(config: ml_collections.ConfigDict) -> None:
+  """Frames of phantoms."""
+  _polyps.phantom(config)
+
+
+def _cvc_clinicdb(config: ml_collections.ConfigDict) -> None:
+  """CVC-ClinicDB, in five folds of sequences."""
+  _polyps.folds(config)
+
+
+def _tiles(config: ml_collections.ConfigDict) -> None:
+  """Tiles round candidates of LUNA16, in the split that they came with.
+
+  It is by candidate, and neighbours of one lesion may stand on both sides.
+  """
+  config.grouped_by = 'blocks of candidates'
+  config.dataset.name = 'luna16_tiles'
+  config.view.name = ''
+  config.preprocess.shape = (50, 50)
+  config.evaluation.baselines = dict(
+    majority=config.evaluation.baselines.majority,
+    centre_brightness=dict(
+      name='centre_brightness',
+      tuning_cases=100_000,
+      grid=dict(share=(0.1, 0.2, 0.4), sign=(1.0, -1.0)),
+    ),
+    hog=_common.hog(),
+  )
+  del config.detection
+
+
+def _tiles_folds(config: ml_collections.ConfigDict) -> None:
+  """The same in five folds of blocks of neighbouring candidates."""
+  _tiles(config)
+  _polyps.folds(config)
+
+
+def _smoke(config: ml_collections.ConfigDict) -> None:
+  """Seconds on a CPU; its numbers mean nothing."""
+  _polyps.smoke(config)
+  config.stages.classifier.model.update(filters=(4, 8), units=(8,))
+
+
+_MAKERS = dict(
+  phantom=_phantom,
+  cvc_clinicdb=_cvc_clinicdb,
+  tiles=_tiles,
+  tiles_folds=_tiles_folds,
+  smoke=_smoke,
+)
+VARIANTS = tuple(_MAKERS)

@@ -1,0 +1,136 @@
+"""Normal or nodular chest X-rays, by VGG16's codes and a small network.
+
+  python main.py --config=experiments/xray_nodule.py
+  python main.py --config=experiments/xray_nodule.py:openi --manual_dir=DIR
+  python main.py --config=experiments/xray_nodule.py:folder --manual_dir=DIR
+
+As Xvision had it: VGG16's last pooling gives 25,088 codes of a film of 224
+pixels, and two layers of 512 units judge them. Studies, not films, are divided,
+so frontal and lateral film of a study never part. No pretrained weights come
+with medzoo: the phantom variant trains a narrow encoder first, and the others
+start from that of runs/xray_nodule. Measured scores and times are in
+experiments/README.md.
+"""
+
+import ml_collections
+
+from experiments import _common
+from experiments import _vgg16
+
+_WIDTH = 16
+_SHAPE = (160, 160)
+_HEAD = dict(units=(512, 512), norm='batch', dropout=0.5, num_classes=2)
+
+
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  """Returns the config of a variant, `phantom` where none is named."""
+  return _common.choose(_published(), _MAKERS, variant)
+
+
+def _published() -> ml_collections.ConfigDict:
+  """What real films are trained with; a variant changes its own."""
+  config = _common.base('xray_nodule')
+  config.main_metric = 'auc'
+  config.grouped_by = 'studies'
+  config.real_variants = ('openi', 'folder')
+  config.dataset.name = 'openi_cxr'
+  config.preprocess = dict(shape=_SHAPE, colour=False, equalize=True)
+  config.stages = dict(
+    order=('encoder', 'codes', 'head'),
+    encoder=_vgg16.load(_WIDTH, _SHAPE, 'runs/xray_nodule'),
+    codes=_vgg16.codes(),
+    head=_vgg16.head(
+      _HEAD,
+      optimizer=_adamw(1e-3),
+      steps=600,
+      batch_size=32,
+      eval_every=50,
+      checkpoint_every=300,
+      select=dict(metric='auc', mode='max', patience=6),
+    ),
+  )
+  judge = dict(
+    name='picture_classifier', encoder='encoder', tap='pool5', head='head'
+  )
+  config.evaluation = dict(
+    protocol='pictures',
+    predictor=dict(saliency_steps=0, **judge),
+    explainer=dict(saliency_steps=16, **judge),
+    resamples=1000,
+    baselines=dict(
+      majority=dict(name='majority', tuning_cases=100_000, grid={}),
+      hog=_common.hog(),
+    ),
+  )
+  config.expect = dict(params={})
+  return config
+
+
+def _adamw(learning_rate: float) -> dict:
+  return dict(
+    name='adamw',
+    learning_rate=learning_rate,
+    weight_decay=1e-3,
+    clip_norm=1.0,
+    schedule=dict(name='cosine', warmup_steps=30),
+  )
+
+
+def _films() -> dict:
+  return dict(
+    feed='labelled',
+    positive_share=0.5,
+    picture=dict(
+      horizontal_flip=True,
+      vertical_flip=False,
+      quarter_turns=False,
+      rotate_deg=7.0,
+      shear=0.03,
+      zoom=0.1,
+      shift=0.04,
+    ),
+    exposure=dict(gamma=0.2, contrast=0.15, brightness=0.05, noise=0.02),
+    workers=0,
+  )
+
+
+def _phantom(config: ml_collections.ConfigDict) -> None:
+  """Films of phantoms, of which the encoder learns first."""
+  config.dataset.name = 'openi_cxr/phantom'
+  config.dataset.synthetic = True
+  config.stages.encoder = _vgg16.pretrain(
+    _WIDTH,
+    data=_films(),
+    optimizer=_adamw(1e-3),
+    steps=400,
+    batch_size=16,
+    eval_every=100,
+    checkpoint_every=100,
+  )
+
+
+def _openi(config: ml_collections.ConfigDict) -> None:
+  """Open-i's chest X-rays, as the bulk archive or the scraper lays them out."""
+  del config
+
+
+def _folder(config: ml_collections.ConfigDict) -> None:
+  """Any two folders of films, one a class."""
+  config.dataset.name = 'image_folder'
+
+
+def _smoke(config: ml_collections.ConfigDict) -> None:
+  """Seconds on a CPU; its numbers mean nothing."""
+  _phantom(config)
+  config.dataset.name = 'openi_cxr/phantom_smoke'
+  config.preprocess.shape = (32, 32)
+  stages = config.stages
+  stages.encoder.model.update(width=2, norm='')
+  stages.head.model.units = (8, 8)
+  for name in ('encoder', 'head'):
+    stages[name].update(steps=4, batch_size=4, eval_every=2, checkpoint_every=2)
+  config.evaluation.resamples = 100
+
+
+_MAKERS = dict(phantom=_phantom, openi=_openi, folder=_folder, smoke=_smoke)
+VARIANTS = tuple(_MAKERS)

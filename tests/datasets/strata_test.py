@@ -1,0 +1,40 @@
+import numpy as np
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from datasets import strata
+
+_SHARES = {'train': 0.6, 'validation': 0.2, 'test': 0.2}
+
+
+class DivideTest(parameterized.TestCase):
+  @parameterized.parameters(range(5))
+  def test_classes_are_spread_and_groups_are_whole(self, seed):
+    rng = np.random.default_rng(seed)
+    groups = np.sort(rng.integers(0, 100, 400)).astype(str).tolist()
+    positive = {str(i) for i in range(0, 100, 5)}
+    # Not every case of such a group is of class 1.
+    labels = [int(x in positive and rng.random() < 0.7) for x in groups]
+    items = list(range(400))
+    divided = strata.divide(items, groups, labels, _SHARES, seed)
+    self.assertCountEqual(sum(divided.values(), []), items)
+    owner = {}
+    for name, own in divided.items():
+      self.assertEqual(own, sorted(own))
+      self.assertAlmostEqual(len(own) / 400, _SHARES[name], delta=0.04)
+      within = sum(labels[i] for i in own) / sum(labels)
+      self.assertAlmostEqual(within, _SHARES[name], delta=0.15)
+      for i in own:
+        self.assertEqual(owner.setdefault(groups[i], name), name)
+    again = strata.divide(items, groups, labels, _SHARES, seed)
+    self.assertEqual(again, divided)
+    other = strata.divide(items, groups, labels, _SHARES, seed + 1)
+    self.assertNotEqual(other, divided)
+
+  def test_one_class_may_be_absent(self):
+    divided = strata.divide([7, 8], ['a', 'b'], [0, 0], {'test': 1}, 0)
+    self.assertEqual(divided, {'test': [7, 8]})
+
+
+if __name__ == '__main__':
+  absltest.main()
