@@ -88,7 +88,7 @@ def write(
     results,
     [*figures(folder, results, cases), shared.training(folder)],
     [
-      f'The operating threshold {results["threshold"]:.4f} was chosen on '
+      f'The operating threshold {_threshold(results):.4f} was chosen on '
       'validation data, for the best F1.',
       'Intervals are over sequences of frames, which are not patients.',
     ],
@@ -103,17 +103,20 @@ def figures(
 
   Args:
     folder: as `write` takes it.
-    results: of them `threshold` and `other_thresholds`.
+    results: of them `other_thresholds`, in which other protocols' baselines
+      are left out, and `detection_threshold`, or `threshold` where boxes are
+      all that was scored.
     cases: the frames that were scored.
 
   Raises:
     ValueError: `truth_coco.json` does not know a case.
   """
   predictions = folder / 'predictions'
-  mine = _read(predictions, cases.keys, results['threshold'])
+  mine = _read(predictions, cases.keys, _threshold(results))
   systems = {'This model': mine} | {
     labels.plain(name): _read(predictions / name, cases.keys, threshold)
     for name, threshold in results.get('other_thresholds', {}).items()
+    if (predictions / name / 'coco.json').exists()
   }
   return [
     page.Figure(
@@ -127,6 +130,10 @@ def figures(
       for title, order, caption in _chosen(mine)
     ),
   ]
+
+
+def _threshold(results: Mapping[str, Any]) -> float:
+  return results.get('detection_threshold', results.get('threshold'))
 
 
 def _read(

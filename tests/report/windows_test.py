@@ -29,7 +29,7 @@ class ReportTest(absltest.TestCase):
     metrics = protocol.score(outputs, truth, 0.5, **options)
     for name in ('', 'centre_box'):
       protocol.write_predictions(
-        self.folder / 'predictions' / name, outputs, truth
+        self.folder / 'predictions' / name, outputs, truth, 0.5
       )
     row = {'stage': 'cnn', 'step': 1, 'train/loss': 0.5}
     (self.folder / 'metrics.jsonl').write_text(json.dumps(row))
@@ -90,10 +90,21 @@ class ReportTest(absltest.TestCase):
         drawn = (panel.image == colour).all(-1).any()
         self.assertEqual(drawn, colour in colours)
 
+  def test_beside_another_protocol(self):
+    shown = self.shown()
+    self.results['detection_threshold'] = self.results['threshold']
+    self.results['threshold'] = {'probability': 0.3}
+    self.results['other_thresholds']['majority'] = {'probability': 0.5}
+    again = self.shown()
+    self.assertEqual(
+      [[panel.title for panel in panels] for panels in again],
+      [[panel.title for panel in panels] for panels in shown],
+    )
+
   def test_nothing_found(self):
     outputs = frame_cases.outputs({key: [] for key in frame_cases.POLYPS})
     truth = protocol.read_truth(self.cases)
-    protocol.write_predictions(self.folder / 'predictions', outputs, truth)
+    protocol.write_predictions(self.folder / 'predictions', outputs, truth, 0)
     self.results['other_thresholds'] = {}
     found = windows.figures(self.folder, self.results, self.cases)
     self.assertEqual([f.png is None for f in found], [True, True, True, False])

@@ -204,9 +204,10 @@ def match(
 
 
 def write_predictions(
-  folder: pathlib.Path, outputs: Outputs, truth: Truth
+  folder: pathlib.Path, outputs: Outputs, truth: Truth, threshold: float
 ) -> None:
   """Writes the files that the module's docstring lists."""
+  del threshold
   folder.mkdir(parents=True, exist_ok=True)
   windows = _windows(outputs)
   coco.write_results(

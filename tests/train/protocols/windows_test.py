@@ -23,7 +23,12 @@ _OPTIONS = {'resamples': 50, 'seed': 0}
 
 
 def _model(threshold=0.5):
-  return predict.Model(pathlib.Path('run'), {}, threshold, ('polyp',))
+  return predict.Model(
+    pathlib.Path('run'),
+    {'detection': {}},
+    {'detection_threshold': threshold},
+    ('polyp',),
+  )
 
 
 class WindowsTest(absltest.TestCase):
@@ -100,7 +105,7 @@ class WindowsTest(absltest.TestCase):
     self.assertEqual(windows.ablated(self.outputs), {})
 
   def test_predictions_are_cocos(self):
-    windows.write_predictions(self.folder, self.outputs, self.truth)
+    windows.write_predictions(self.folder, self.outputs, self.truth, 0.5)
     with contextlib.redirect_stdout(io.StringIO()):
       truth = pycoco.COCO(str(self.folder / 'truth_coco.json'))
       found = truth.loadRes(str(self.folder / 'coco.json'))
