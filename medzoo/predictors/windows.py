@@ -20,6 +20,7 @@ import numpy as np
 from scipy import special
 
 from medzoo import types
+from medzoo.data import borders
 from medzoo.ops import boxes as box_ops
 from medzoo.predictors import scoring
 
@@ -170,6 +171,7 @@ class Windows:
     aspects: Sequence[float] = (1.0,),
     stride: float = 0.25,
     batch: int = 64,
+    margin: float = 0.1,
     overlap: float = 0.3,
     min_score: float = 0.05,
     max_detections: int = 10,
@@ -187,6 +189,9 @@ class Windows:
       aspects: see `make_grid`.
       stride: see `make_grid`.
       batch: how many windows are judged at once.
+      margin: what crops for training have beyond a polyp's box, see
+        `data.crops`; a window that looks like one is larger than the polyp by
+        as much, which is taken off.
       overlap: see `fuse`.
       min_score: probability from which on a window counts.
       max_detections: how many boxes are kept, the surest.
@@ -198,6 +203,7 @@ class Windows:
     self._shape = tuple(preprocess['shape'])
     self._grid = tuple(sides), tuple(aspects), stride
     self._batch = batch
+    self._margin = margin
     self._overlap = overlap
     self._min_score = min_score
     self._max_detections = max_detections
@@ -228,7 +234,7 @@ class Windows:
     return {
       'windows': types.BoxDetections(
         slices=np.zeros(number, np.int32),
-        corners=boxes,
+        corners=_without_margin(boxes, self._margin),
         scores=scores,
         labels=np.ones(number, np.int32),
         steps=np.zeros(number, np.int32),
@@ -249,7 +255,7 @@ class Windows:
     Returns:
       (n, 4) corners, pixels, and (n,) log-odds of a polyp.
     """
-    grid = make_grid(_find_field(frame), *self._grid)
+    grid = make_grid(borders.find_field(frame), *self._grid)
     judged = [
       self._scorer(variables, crops)
       for crops in cut(frame, grid, self._shape, self._batch)
@@ -334,9 +340,11 @@ def _shrink_columns(
   return jnp.clip(jnp.round(crops), 0, 255).astype(jnp.uint8)
 
 
-def _find_field(frame: np.ndarray) -> tuple[int, int, int, int]:
-  """Returns y0, x0, y1, x1 of the part of a frame that shows something."""
-  return 0, 0, *frame.shape[:2]
+def _without_margin(boxes: np.ndarray, margin: float) -> np.ndarray:
+  """Returns what boxes with a margin on each side were made of."""
+  low, high = boxes[:, :2], boxes[:, 2:]
+  middles, halves = (low + high) / 2, (high - low) / (2 + 4 * margin)
+  return np.concatenate([middles - halves, middles + halves], 1)
 
 
 def _colours(volume: types.Volume) -> np.ndarray:

@@ -93,7 +93,7 @@ def write(
       shared.training(folder),
     ],
     [
-      f'The operating threshold {results["threshold"]:.4f} was chosen on '
+      f'The operating threshold {_threshold(results):.4f} was chosen on '
       'validation data, for the best F1.',
       'Intervals are over sequences of frames, which are not patients.',
     ],
@@ -111,6 +111,12 @@ def figures(
 
   Args:
     folder: as `write` takes it.
+<<<<<<< HEAD
+=======
+    results: of them `other_thresholds`, in which other protocols' baselines
+      are left out, and `detection_threshold`, or `threshold` where boxes are
+      all that was scored.
+>>>>>>> i5-windows
     cases: the frames that were scored.
     threshold: the model's operating threshold.
     others: the baselines', by name.
@@ -119,10 +125,18 @@ def figures(
     ValueError: `truth_coco.json` does not know a case.
   """
   predictions = folder / 'predictions'
+<<<<<<< HEAD
   mine = _read(predictions, cases.keys, threshold)
   systems = {'This model': mine} | {
     labels.plain(name): _read(predictions / name, cases.keys, own)
     for name, own in others.items()
+=======
+  mine = _read(predictions, cases.keys, _threshold(results))
+  systems = {'This model': mine} | {
+    labels.plain(name): _read(predictions / name, cases.keys, threshold)
+    for name, threshold in results.get('other_thresholds', {}).items()
+    if (predictions / name / 'coco.json').exists()
+>>>>>>> i5-windows
   }
   return [
     page.Figure(
@@ -136,6 +150,10 @@ def figures(
       for title, order, caption in _chosen(mine)
     ),
   ]
+
+
+def _threshold(results: Mapping[str, Any]) -> float:
+  return results.get('detection_threshold', results.get('threshold'))
 
 
 def _read(

@@ -45,9 +45,9 @@ def frame(shape=(72, 96), middle=None, radius=0.0, seed=0):
 
 
 def predictor(**kwargs):
-  spec = {'name': 'windows', 'stage': 'cnn', 'batch': 16, **kwargs}
+  spec = {'name': 'windows', 'stage': 'cnn', 'batch': 16, 'margin': 0.0}
   models = {'cnn': Redness()}
-  return build.build('predictors', spec, models, {'shape': _SHAPE})
+  return build.build('predictors', spec | kwargs, models, {'shape': _SHAPE})
 
 
 def look(pixels, **kwargs):
@@ -161,6 +161,22 @@ class WindowsTest(parameterized.TestCase):
     small, found = look(pixels), look(large)
     np.testing.assert_allclose(found.corners[0], 3 * small.corners[0], atol=6)
     self.assertGreater(box_ops.iou(found.corners, 3 * box[None])[0, 0], 0.5)
+
+  def test_in_the_lit_field(self):
+    pixels, box = frame(middle=(30, 40), radius=14)
+    dark = np.pad(pixels, ((8, 16), (30, 10), (0, 0)))
+    found, moved = look(pixels), look(dark)
+    np.testing.assert_allclose(
+      moved.corners, found.corners + [8, 30, 8, 30], atol=1e-6
+    )
+    np.testing.assert_allclose(moved.scores, found.scores, atol=1e-6)
+
+  def test_the_margin_is_taken_off(self):
+    pixels, _ = frame(middle=(30, 40), radius=14)
+    plain, found = look(pixels).corners, look(pixels, margin=0.25).corners
+    middles, sizes = plain[:, :2] + plain[:, 2:], plain[:, 2:] - plain[:, :2]
+    np.testing.assert_allclose(found[:, :2] + found[:, 2:], middles)
+    np.testing.assert_allclose(found[:, 2:] - found[:, :2], sizes / 1.5)
 
   def test_nothing_in_a_clean_frame(self):
     found = look(frame()[0])
