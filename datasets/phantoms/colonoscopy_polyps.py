@@ -114,7 +114,7 @@ def make(
     radii,
     np.clip(wall.mucosa * (1 + shift), 0.05, 0.95),
     (rng.uniform(0.15, 0.4), rng.uniform(0.5, 1.1)),
-    radius * rng.uniform(0.2, 0.6),
+    radius * rng.uniform(0.25, 0.8),
   )
 
 

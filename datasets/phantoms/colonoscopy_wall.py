@@ -86,7 +86,7 @@ def make(rng: np.random.Generator) -> Wall:
   radius = radius + rng.uniform(0.02, 0.06) * noise(rng, _SHAPE, 48)
   radius += 0.006 * noise(rng, _SHAPE, 10)
   _add_folds(radius, z, angle, rng)
-  for _ in range(rng.integers(4, 14)):
+  for _ in range(rng.integers(6, 18)):
     _add_bump(radius, z, angle, rng)
   mucosa = _MUCOSA * rng.uniform((0.85, 0.7, 0.6), (1.1, 1.25, 1.5))
   albedo = _paint(mucosa, rng)
