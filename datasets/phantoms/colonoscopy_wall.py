@@ -175,7 +175,7 @@ def _add_bump(
   one = np.cos(turn) * across + np.sin(turn) * along
   other = np.cos(turn) * along - np.sin(turn) * across
   level = (one / long) ** 2 + (other / short) ** 2
-  radius[rows] -= short * rng.uniform(0.2, 0.9) * np.exp(-(level**1.5))
+  radius[rows] -= short * rng.uniform(0.25, 1.1) * np.exp(-(level**1.5))
 
 
 def _add_debris(
