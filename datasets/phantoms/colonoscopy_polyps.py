@@ -14,7 +14,6 @@ class Polyp:
   """A polyp.
 
   Attributes:
-    kind: one of `KINDS`.
     center: (3,) a point within.
     radius: of its widest part.
     reach: from the center to its farthest point.
@@ -26,7 +25,6 @@ class Polyp:
     seam: width of the rounded seam with the wall.
   """
 
-  kind: str
   center: np.ndarray
   radius: float
   reach: float
@@ -101,7 +99,6 @@ def make(
   radii = np.array([radii for _, radii in lobes], np.float32)
   shift = rng.normal(0, (0.04, 0.07, 0.07)) + rng.normal(0, 0.04)
   return Polyp(
-    kind,
     centers[0],
     radius,
     float((np.linalg.norm(centers - centers[0], axis=1) + radii.max(1)).max()),
@@ -113,8 +110,8 @@ def make(
     ),
     radii,
     np.clip(wall.mucosa * (1 + shift), 0.05, 0.95),
-    (rng.uniform(0.15, 0.4), rng.uniform(0.5, 1.1)),
-    radius * rng.uniform(0.2, 0.6),
+    (rng.uniform(0.13, 0.35), rng.uniform(0.5, 1.1)),
+    radius * rng.uniform(0.25, 0.8),
   )
 
 
@@ -126,7 +123,7 @@ def _frame(inward: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sessile(radius: float, rng: np.random.Generator) -> list:
-  height = radius * rng.uniform(0.35, 0.8)
+  height = radius * rng.uniform(0.3, 0.7)
   sides = radius * np.array([1, rng.uniform(0.5, 1.0)])
   return [
     (np.array([0, 0, 0.35 * height]), np.array([*sides, height])),

@@ -12,7 +12,7 @@ from datasets.phantoms import colonoscopy_wall as walls
 # Share of sequences with so many polyps: none, one, two.
 _COUNTS = (0.15, 0.68, 0.17)
 # Share of sessile, flat, pedunculated and lobed ones.
-_KINDS = (0.35, 0.3, 0.15, 0.2)
+_KINDS = (0.36, 0.36, 0.12, 0.16)
 # Sides of a polyp's box, as share of the frame's width, 30 to 200 of 384.
 _SMALLEST, _LARGEST = 0.08, 0.52
 
@@ -129,7 +129,7 @@ def _grow(
   scene: Scene, camera: cameras.Camera, rng: np.random.Generator
 ) -> Scene:
   """Adds a polyp that the camera sees, unless there is hardly a place."""
-  for _ in range(12):
+  for _ in range(30):
     z, angle = rng.uniform(0.45, 2.3), rng.uniform(-np.pi, np.pi)
     foot = scene.wall.point(z, angle)
     seen = camera.project(foot[None])[0]

@@ -86,7 +86,7 @@ def make(rng: np.random.Generator) -> Wall:
   radius = radius + rng.uniform(0.02, 0.06) * noise(rng, _SHAPE, 48)
   radius += 0.006 * noise(rng, _SHAPE, 10)
   _add_folds(radius, z, angle, rng)
-  for _ in range(rng.integers(4, 14)):
+  for _ in range(rng.integers(6, 18)):
     _add_bump(radius, z, angle, rng)
   mucosa = _MUCOSA * rng.uniform((0.85, 0.7, 0.6), (1.1, 1.25, 1.5))
   albedo = _paint(mucosa, rng)
@@ -175,7 +175,7 @@ def _add_bump(
   one = np.cos(turn) * across + np.sin(turn) * along
   other = np.cos(turn) * along - np.sin(turn) * across
   level = (one / long) ** 2 + (other / short) ** 2
-  radius[rows] -= short * rng.uniform(0.2, 0.9) * np.exp(-(level**1.5))
+  radius[rows] -= short * rng.uniform(0.25, 1.1) * np.exp(-(level**1.5))
 
 
 def _add_debris(

@@ -35,7 +35,6 @@ def _camera(**changes):
 
 def _ball(center, radius):
   return polyps.Polyp(
-    kind='sessile',
     center=np.array(center, np.float32),
     radius=radius,
     reach=radius,
