@@ -41,7 +41,7 @@ PICTURES = {
   'nlmcxr': (
     chest_xray_nodules,
     {
-      'phantom': {'cases': 600, 'seed': 0, 'size': 224},
+      'phantom': {'cases': 640, 'seed': 0, 'size': 224},
       'phantom_smoke': {'cases': 16, 'seed': 0, 'size': 96},
     },
   ),

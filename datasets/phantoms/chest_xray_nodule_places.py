@@ -15,10 +15,10 @@ from datasets.phantoms import chest_xray_nodule_lumps as lumps
 from datasets.phantoms import chest_xray_views as views
 
 # Diameters are log-normal, mm; more lung than this must be round a nodule.
-_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 18.0, 0.35, 8.0, 30.0
+_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 19.0, 0.3, 8.0, 30.0
 _NUMBERS = (0.65, 0.22, 0.13)
 # A mm of a nodule instead of lung adds this to a ray, mm of water.
-_FAINTEST, _DENSEST = 1.0, 2.4
+_FAINTEST, _DENSEST = 1.3, 3.0
 
 
 def nodules(
@@ -116,7 +116,7 @@ def others(
 
 def _end_on(body: anatomy.Body, rng: np.random.Generator) -> list[lumps.Lump]:
   found = []
-  for _ in range(rng.poisson(4)):
+  for _ in range(rng.poisson(3)):
     side = rng.choice([-1, 1])
     place = anatomy.hilum(body, side)
     place = place + rng.normal(0, 0.14, 3) * body.width

@@ -111,12 +111,6 @@ def figures(
 
   Args:
     folder: as `write` takes it.
-<<<<<<< HEAD
-=======
-    results: of them `other_thresholds`, in which other protocols' baselines
-      are left out, and `detection_threshold`, or `threshold` where boxes are
-      all that was scored.
->>>>>>> i5-windows
     cases: the frames that were scored.
     threshold: the model's operating threshold.
     others: the baselines', by name.
@@ -125,18 +119,10 @@ def figures(
     ValueError: `truth_coco.json` does not know a case.
   """
   predictions = folder / 'predictions'
-<<<<<<< HEAD
   mine = _read(predictions, cases.keys, threshold)
   systems = {'This model': mine} | {
     labels.plain(name): _read(predictions / name, cases.keys, own)
     for name, own in others.items()
-=======
-  mine = _read(predictions, cases.keys, _threshold(results))
-  systems = {'This model': mine} | {
-    labels.plain(name): _read(predictions / name, cases.keys, threshold)
-    for name, threshold in results.get('other_thresholds', {}).items()
-    if (predictions / name / 'coco.json').exists()
->>>>>>> i5-windows
   }
   return [
     page.Figure(

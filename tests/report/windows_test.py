@@ -104,14 +104,8 @@ class ReportTest(absltest.TestCase):
   def test_nothing_found(self):
     outputs = frame_cases.outputs({key: [] for key in frame_cases.POLYPS})
     truth = protocol.read_truth(self.cases)
-<<<<<<< HEAD
     protocol.write_predictions(self.folder / 'predictions', outputs, truth, 0.5)
     found = windows.figures(self.folder, self.cases, 0.5, {})
-=======
-    protocol.write_predictions(self.folder / 'predictions', outputs, truth, 0)
-    self.results['other_thresholds'] = {}
-    found = windows.figures(self.folder, self.results, self.cases)
->>>>>>> i5-windows
     self.assertEqual([f.png is None for f in found], [True, True, True, False])
 
   def test_predictions_of_other_frames(self):

@@ -25,13 +25,8 @@ _OPTIONS = {'resamples': 50, 'seed': 0}
 def _model(threshold=0.5):
   return predict.Model(
     pathlib.Path('run'),
-<<<<<<< HEAD
     {'evaluation': {}, 'detection': {}},
     {'threshold': 0.2, 'detection_threshold': threshold},
-=======
-    {'detection': {}},
-    {'detection_threshold': threshold},
->>>>>>> i5-windows
     ('polyp',),
   )
 
