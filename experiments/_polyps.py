@@ -24,9 +24,9 @@ def base(experiment: str) -> ml_collections.ConfigDict:
     resamples=1000,
     baselines=dict(
       majority=_tuned('majority', {}),
-      size=_tuned('crop_geometry', dict(position=(False,))),
-      size_and_position=_tuned('crop_geometry', dict(position=(True,))),
-      hog=_common.hog(),
+      crop_size=_tuned('crop_geometry', dict(position=(False,))),
+      crop_place=_tuned('crop_geometry', dict(position=(True,))),
+      hog_ridge=_common.hog(),
     ),
   )
   config.detection = dict(
@@ -35,7 +35,9 @@ def base(experiment: str) -> ml_collections.ConfigDict:
       name='windows', stride=0.35, min_score=0.05, max_detections=10
     ),
     resamples=1000,
-    baselines=dict(centre_box=_tuned('centre_box', dict(scale=(1.0, 1.25, 1.5, 2.0)))),
+    baselines=dict(
+      centre_box=_tuned('centre_box', dict(scale=(1.0, 1.25, 1.5, 2.0)))
+    ),
   )
   config.expect = dict(params={})
   return config

@@ -83,7 +83,7 @@ def _tiles(config: ml_collections.ConfigDict) -> None:
       tuning_cases=100_000,
       grid=dict(share=(0.1, 0.2, 0.4), sign=(1.0, -1.0)),
     ),
-    hog=_common.hog(),
+    hog_ridge=_common.hog(),
   )
   del config.detection
 

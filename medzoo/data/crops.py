@@ -120,7 +120,9 @@ class Crops(Sequence[types.Case]):
     return part
 
   def _read(self, index: int) -> types.Volume:
-    # Neighbouring crops are of one frame, and decoding it costs most.
-    if self._last is None or self._last[0] != index:
-      self._last = index, self._cases[index].volume
-    return self._last[1]
+    # Neighbouring crops are of one frame, and decoding it costs most. Other
+    # threads may ask for other frames meanwhile.
+    last = self._last
+    if last is None or last[0] != index:
+      self._last = last = index, self._cases[index].volume
+    return last[1]

@@ -93,7 +93,7 @@ def write(
       shared.training(folder),
     ],
     [
-      f'The operating threshold {_threshold(results):.4f} was chosen on '
+      f'The operating threshold {results["threshold"]:.4f} was chosen on '
       'validation data, for the best F1.',
       'Intervals are over sequences of frames, which are not patients.',
     ],
@@ -136,10 +136,6 @@ def figures(
       for title, order, caption in _chosen(mine)
     ),
   ]
-
-
-def _threshold(results: Mapping[str, Any]) -> float:
-  return results.get('detection_threshold', results.get('threshold'))
 
 
 def _read(
