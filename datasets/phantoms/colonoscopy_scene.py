@@ -9,8 +9,6 @@ from datasets.phantoms import colonoscopy_camera as cameras
 from datasets.phantoms import colonoscopy_polyps as polyps
 from datasets.phantoms import colonoscopy_wall as walls
 
-# Share of sequences with so many polyps: none, one, two.
-_COUNTS = (0.15, 0.68, 0.17)
 # Share of sessile, flat, pedunculated and lobed ones.
 _KINDS = (0.36, 0.36, 0.12, 0.16)
 # Sides of a polyp's box, as share of the frame's width, 30 to 200 of 384.
@@ -104,17 +102,20 @@ def _see(
   return View(rays, reach, points, scene.shares(points))
 
 
-def make(
-  rng: np.random.Generator,
-) -> tuple[Scene, cameras.Camera]:
-  """Draws a scene, and a camera that sees its polyps."""
+def make(rng: np.random.Generator, count: int) -> tuple[Scene, cameras.Camera]:
+  """Draws a scene and a camera that sees its polyps.
+
+  Args:
+    rng: draws both.
+    count: polyps; fewer where there is hardly a place for them.
+  """
   wall = walls.make(rng)
   grain = np.stack([walls.noise(rng, (40,) * 3, 1.2) for _ in range(3)], -1)
   scene = Scene(wall, (), None, grain)
   camera = cameras.make(rng)
   while scene.distance(camera.origin[None])[0] < 0.4:
     camera = dataclasses.replace(camera, origin=0.8 * camera.origin)
-  for _ in range(rng.choice(len(_COUNTS), p=_COUNTS)):
+  for _ in range(count):
     scene = _grow(scene, camera, rng)
   if rng.random() < 0.15:
     angle = rng.uniform(0, 2 * np.pi)

@@ -144,6 +144,7 @@ def _headline(results: Mapping[str, Any], names: _Names) -> dict[str, Any]:
       row for row in _differences(results, names) if row['metric'] == name
     ],
     'groups': results['dataset']['groups'],
+    'grouped_by': results['grouped_by'],
   }
 
 

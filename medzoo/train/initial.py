@@ -12,8 +12,8 @@ model's variables:
        ignore=('roi_heads.box_predictor',
                'roi_heads.mask_predictor.mask_fcn_logits'))
 
-`modules` are paths in the source, () for all; `to` is the module of the target
-that they lie in. A stage is one of this run, or of another work folder's model
+`modules` are paths in the source, () for all; `of` is a module of the source
+that they lie in, and `to` the one of the target. A stage is one of this run, or of another work folder's model
 (where it has folds, the one on all cases). With `model` the file is another
 framework's, torch's or, if it ends in .h5, Keras's, and the zoo's file of that
 name says what it calls its tensors; `ignore` lists layers that are left out,
@@ -36,7 +36,7 @@ from medzoo.weights import native
 from medzoo.weights import torch_files
 
 _PLACES = ({'stage'}, {'workdir', 'stage'}, {'weights'})
-_KEYS = ('model', 'modules', 'to', 'ignore')
+_KEYS = ('model', 'modules', 'of', 'to', 'ignore')
 
 
 def start(
@@ -102,12 +102,13 @@ def _own(
 ) -> dict[str, Any]:
   """Reads a file that a stage has written."""
   variables, facts = native.load(path)
+  of = source.get('of', '')
   if 'model' in facts:
     trained = build.build('models', facts['model'])
     for module in source['modules'] or ('',):
-      styles = _styles(trained, module)
+      styles = _styles(trained, f'{of}/{module}')
       _check_styles(path, styles, model, f'{to}/{module}')
-  return variables
+  return native.part(variables, of) if of else variables
 
 
 def _foreign(

@@ -498,7 +498,7 @@ def _name_classes(results: dict[str, Any]) -> None:
   """Gives confusion matrices the names of the two classes, where known."""
   dataset = results['dataset']
   names = [dataset['background'], *dataset['classes']][:2]
-  for system in (results['metrics'], *results['baselines'].values()):
+  for system in (results['metrics'], *results.get('baselines', {}).values()):
     if 'confusion_matrix' in system and all(names):
       system['confusion_matrix']['labels'] = names
 

@@ -53,6 +53,28 @@ def load(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
   return flax.traverse_util.unflatten_dict(leaves, sep='/'), facts
 
 
+def part(variables: Mapping[str, Any], module: str) -> dict[str, Any]:
+  """Returns the variables of one module, as if it were the model.
+
+  Args:
+    variables: of the model.
+    module: its path, 'encoder' or 'backbone/c1'.
+
+  Raises:
+    ValueError: there is no such module.
+  """
+  flat = flax.traverse_util.flatten_dict(dict(variables))
+  parts = tuple(module.split('/'))
+  found = {
+    (path[0], *path[1 + len(parts) :]): leaf
+    for path, leaf in flat.items()
+    if path[1 : 1 + len(parts)] == parts and len(path) > 1 + len(parts)
+  }
+  if not found:
+    raise ValueError(f'init_from: the source has no module {module!r}')
+  return flax.traverse_util.unflatten_dict(found)
+
+
 def graft(
   target: Mapping[str, Any],
   source: Mapping[str, Any],
