@@ -98,7 +98,7 @@ _NAMES = {
   'majority': 'Majority class',
   'crop_size': 'Size and aspect',
   'crop_place': 'Size, aspect and place',
-  'hog_ridge': 'HOG, colours and a thumbnail',
+  'hog_ridge': 'HOG and colour',
   'params': 'Parameters',
   'jax': 'JAX',
   'peak_memory_mb': 'Peak memory, MB',

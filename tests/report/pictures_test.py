@@ -86,7 +86,7 @@ class ReportTest(absltest.TestCase):
     self.assertEmpty(page.stack)
     for words in (
       'AUC', 'Sensitivity', 'Recall of polyp', 'Precision of mucosa',
-      'Brier score', 'Calibration error', 'Confusion matrix', 'HOG, colours',
+      'Brier score', 'Calibration error', 'Confusion matrix', 'HOG and colour',
       'ROC and precision-recall', 'The surest mistakes', 'The surest hits',
       'Training', 'calibrated on validation', 'is called polyp',
     ):  # fmt: skip
