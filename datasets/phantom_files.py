@@ -14,16 +14,37 @@ from datasets import folders
 from datasets import progress
 from datasets.phantoms import chest_ct
 from datasets.phantoms import chest_xray
+from datasets.phantoms import chest_xray_nodules
+from datasets.phantoms import colonoscopy
 
 # By configuration, what is made; by dataset, how it is laid out.
 CONFIGS = {
   'phantom': {'cases': 72, 'seed': 0, 'size': 'small'},
   'phantom_smoke': {'cases': 6, 'seed': 0, 'size': 'smoke'},
 }
-# The same of chest X-rays, which have one layout.
-FILMS = {
-  'phantom': {'cases': 80, 'poses': 4, 'seed': 0, 'size': 320},
-  'phantom_smoke': {'cases': 8, 'poses': 2, 'seed': 0, 'size': 96},
+# The same of layouts that are not of CTs, each with the module that writes it.
+PICTURES = {
+  'folders': (
+    chest_xray,
+    {
+      'phantom': {'cases': 80, 'poses': 4, 'seed': 0, 'size': 320},
+      'phantom_smoke': {'cases': 8, 'poses': 2, 'seed': 0, 'size': 96},
+    },
+  ),
+  'frames': (
+    colonoscopy,
+    {
+      'phantom': {'cases': 240, 'frames': 4, 'seed': 0, 'size': 384},
+      'phantom_smoke': {'cases': 8, 'frames': 2, 'seed': 0, 'size': 96},
+    },
+  ),
+  'nlmcxr': (
+    chest_xray_nodules,
+    {
+      'phantom': {'cases': 640, 'seed': 0, 'size': 224},
+      'phantom_smoke': {'cases': 16, 'seed': 0, 'size': 96},
+    },
+  ),
 }
 LAYOUTS = {
   'lidc_idri': 'lidc',
@@ -31,6 +52,8 @@ LAYOUTS = {
   'series_csv': 'series_csv',
   'boxes_json': 'boxes_json',
   'lung_cxr': 'folders',
+  'openi_cxr': 'nlmcxr',
+  'cvc_clinicdb': 'frames',
 }
 # LUNA16 wants a scan for each of its subsets.
 _LEAST_CASES = {'luna16': 10}
@@ -49,8 +72,8 @@ def make(
   Args:
     dataset: a key of `LAYOUTS`.
     config: a key of `CONFIGS`.
-    changes: other arguments of `chest_ct.write`, or `chest_xray.write` for
-      'lung_cxr', than the configuration's.
+    changes: other arguments than the configuration's, of `write` in the module
+      that `PICTURES` names for the layout, else in `chest_ct`.
     data_dir: where they are kept.
 
   Returns:
@@ -60,10 +83,10 @@ def make(
     ValueError: an argument is unknown or impossible.
   """
   layout = LAYOUTS[dataset]
-  if layout == 'folders':
-    write, arguments = chest_xray.write, dict(FILMS[config])
-  else:
-    write, arguments = chest_ct.write, {**CONFIGS[config], 'layout': layout}
+  module, configs = PICTURES.get(layout, (chest_ct, CONFIGS))
+  arguments = dict(configs[config])
+  if module is chest_ct:
+    arguments['layout'] = layout
   unknown = sorted(set(changes) - set(arguments))
   if unknown:
     raise ValueError(
@@ -78,7 +101,7 @@ def make(
     if not root.exists():
       progress.say(f'making {arguments["cases"]} phantoms in {root}')
       with folders.partial(root) as path:
-        write(path, **arguments)
+        module.write(path, **arguments)
         path.rename(root)
   return root
 

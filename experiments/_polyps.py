@@ -16,7 +16,7 @@ def base(experiment: str) -> ml_collections.ConfigDict:
   config.grouped_by = 'sequences'
   config.dataset.name = 'cvc_clinicdb'
   config.view = dict(name='crops', margin=0.1, seed=0)
-  config.preprocess = dict(shape=(96, 96), colour=True, equalize=False)
+  config.preprocess = dict(shape=(64, 64), colour=True, equalize=False)
   config.evaluation = dict(
     protocol='pictures',
     predictor=dict(name='picture_classifier', saliency_steps=0),
@@ -24,16 +24,20 @@ def base(experiment: str) -> ml_collections.ConfigDict:
     resamples=1000,
     baselines=dict(
       majority=_tuned('majority', {}),
-      size=_tuned('crop_geometry', dict(position=(False,))),
-      size_and_position=_tuned('crop_geometry', dict(position=(True,))),
-      hog=_common.hog(),
+      crop_size=_tuned('crop_geometry', dict(position=(False,))),
+      crop_place=_tuned('crop_geometry', dict(position=(True,))),
+      hog_ridge=_common.hog(),
     ),
   )
   config.detection = dict(
     protocol='windows',
-    predictor=dict(name='windows', min_score=0.05, max_detections=20),
+    predictor=dict(
+      name='windows', stride=0.35, min_score=0.05, max_detections=10
+    ),
     resamples=1000,
-    baselines=dict(centre_box=_tuned('centre_box', {})),
+    baselines=dict(
+      centre_box=_tuned('centre_box', dict(scale=(1.0, 1.25, 1.5, 2.0)))
+    ),
   )
   config.expect = dict(params={})
   return config

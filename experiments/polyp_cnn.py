@@ -27,7 +27,6 @@ def _published() -> ml_collections.ConfigDict:
   """What real frames are trained with; a variant changes its own."""
   config = _polyps.base('polyp_cnn')
   config.real_variants = ('cvc_clinicdb', 'tiles', 'tiles_folds')
-  config.preprocess.shape = (96, 96)
   config.stages = dict(
     order=('classifier',),
     classifier=dict(
@@ -35,10 +34,11 @@ def _published() -> ml_collections.ConfigDict:
       task=dict(name='classification'),
       model=dict(
         name='small_cnn',
-        filters=(32, 64, 128),
+        filters=(16, 32, 64),
         kernel=3,
-        units=(128,),
+        units=(64,),
         dropout=0.5,
+        norm='batch',
         num_classes=1,
       ),
       data=_polyps.crops(),
@@ -83,7 +83,7 @@ def _tiles(config: ml_collections.ConfigDict) -> None:
       tuning_cases=100_000,
       grid=dict(share=(0.1, 0.2, 0.4), sign=(1.0, -1.0)),
     ),
-    hog=_common.hog(),
+    hog_ridge=_common.hog(),
   )
   del config.detection
 

@@ -19,7 +19,8 @@ from experiments import _common
 from experiments import _polyps
 from experiments import _vgg16
 
-_WIDTH = 16
+_WIDTH = 12
+_SHAPE = (64, 64)
 _HEAD = dict(units=(256,), norm='', dropout=0.5, num_classes=1)
 
 
@@ -35,7 +36,7 @@ def _published() -> ml_collections.ConfigDict:
   best = dict(metric='auc', mode='max', patience=10)
   config.stages = dict(
     order=('encoder', 'codes', 'head', 'finetune'),
-    encoder=_vgg16.load(_WIDTH, (96, 96), 'runs/polyp_vgg16'),
+    encoder=_vgg16.load(_WIDTH, _SHAPE, 'runs/polyp_vgg16'),
     codes=_vgg16.codes(),
     head=_vgg16.head(
       _HEAD,

@@ -17,9 +17,11 @@ import ml_collections
 from experiments import _common
 from experiments import _vgg16
 
-_WIDTH = 16
-_SHAPE = (160, 160)
-_HEAD = dict(units=(512, 512), norm='batch', dropout=0.5, num_classes=2)
+_WIDTH = 12
+_SHAPE = (224, 224)
+_HEAD = dict(
+  units=(512, 512), pool='max', norm='batch', dropout=0.5, num_classes=2
+)
 
 
 def get_config(variant: str = '') -> ml_collections.ConfigDict:
@@ -59,7 +61,7 @@ def _published() -> ml_collections.ConfigDict:
     resamples=1000,
     baselines=dict(
       majority=dict(name='majority', tuning_cases=100_000, grid={}),
-      hog=_common.hog(),
+      hog_ridge=_common.hog(),
     ),
   )
   config.expect = dict(params={})
@@ -76,34 +78,52 @@ def _adamw(learning_rate: float) -> dict:
   )
 
 
-def _films() -> dict:
+def _patches() -> dict:
+  """Returns what an encoder learns from: patches round nodules and elsewhere."""
   return dict(
     feed='labelled',
+    view=dict(
+      name='film_patches',
+      side=64,
+      per_nodule=4,
+      seed=0,
+      shape=_SHAPE,
+      equalize=True,
+    ),
+    preprocess=dict(shape=(64, 64), colour=True, equalize=False),
     positive_share=0.5,
     picture=dict(
       horizontal_flip=True,
-      vertical_flip=False,
+      vertical_flip=True,
       quarter_turns=False,
-      rotate_deg=7.0,
-      shear=0.03,
-      zoom=0.1,
-      shift=0.04,
+      rotate_deg=20.0,
+      shear=0.05,
+      zoom=0.15,
+      shift=0.05,
     ),
-    exposure=dict(gamma=0.2, contrast=0.15, brightness=0.05, noise=0.02),
+    tint=dict(
+      brightness=0.05,
+      contrast=0.15,
+      saturation=0.0,
+      hue_deg=0.0,
+      blur=0.4,
+      noise=0.02,
+    ),
     workers=0,
   )
 
 
 def _phantom(config: ml_collections.ConfigDict) -> None:
-  """Films of phantoms, of which the encoder learns first."""
+  """Films of phantoms, from patches of which the encoder learns first."""
   config.dataset.name = 'openi_cxr/phantom'
   config.dataset.synthetic = True
+  config.dataset.options.nodules = 'nodules.csv'
   config.stages.encoder = _vgg16.pretrain(
     _WIDTH,
-    data=_films(),
+    data=_patches(),
     optimizer=_adamw(1e-3),
-    steps=400,
-    batch_size=16,
+    steps=700,
+    batch_size=32,
     eval_every=100,
     checkpoint_every=100,
   )
@@ -123,7 +143,9 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds on a CPU; its numbers mean nothing."""
   _phantom(config)
   config.dataset.name = 'openi_cxr/phantom_smoke'
-  config.preprocess.shape = (32, 32)
+  config.preprocess.shape = (64, 64)
+  config.stages.encoder.data.view.update(side=32, shape=(64, 64))
+  config.stages.encoder.data.preprocess.shape = (32, 32)
   stages = config.stages
   stages.encoder.model.update(width=2, norm='')
   stages.head.model.units = (8, 8)

@@ -71,6 +71,8 @@ class Builder(builders.CaseBuilder):
 
   def list_cases(self, manual_dir: pathlib.Path) -> cases.Listing:
     """Takes the published split, and blocks of neighbours as groups."""
+    # The file may have changed since another build in this process.
+    _load.cache_clear()
     path = _find(manual_dir)
     labels, splits, rows = (
       _load(path, name) for name in ('label', 'split', 'candidate_row')

@@ -15,6 +15,7 @@ from datasets import splits
 from datasets import strata
 from datasets.openi_cxr import labels
 from datasets.openi_cxr import layouts
+from datasets.openi_cxr import marks
 from datasets.openi_cxr import studies
 from datasets.openi_cxr import views
 from medzoo import types
@@ -34,6 +35,7 @@ class Source:
     terms: those of the report.
     label: its class.
     sha256: of the file, where it is known, else ''.
+    nodules: where they are; None where nothing tells.
   """
 
   path: pathlib.Path
@@ -42,6 +44,7 @@ class Source:
   terms: tuple[str, ...]
   label: int
   sha256: str
+  nodules: types.Boxes | None
 
 
 @dataclasses.dataclass(eq=False)
@@ -53,6 +56,8 @@ class Config(builders.Config):
     negative: headings that, with none beside them, make class 0.
     views: 'frontal' or 'lateral' for films of which this is known; empty for
       all films.
+    nodules: a table below the raw root that tells where they are, see `marks`;
+      empty for none.
     shares: of the splits, where no table has them.
     split_seed: chooses among the divisions.
   """
@@ -60,6 +65,7 @@ class Config(builders.Config):
   positive: Sequence[str] = ('nodule',)
   negative: Sequence[str] = ('normal',)
   views: Sequence[str] = ()
+  nodules: str = ''
   shares: Mapping[str, float] = dataclasses.field(
     default_factory=lambda: dict(splits.DEFAULT_SHARES)
   )
@@ -89,6 +95,7 @@ def read(source: Source) -> cases.Example:
     cases.pseudonym(source.study),
     nothing,
     nothing,
+    boxes=source.nodules,
     label=source.label,
   )
   return cases.encode(case, extra={'terms': '|'.join(source.terms)})
@@ -116,11 +123,14 @@ class Builder(builders.CaseBuilder):
     rule = labels.Rule(config.positive, config.negative)
     _check_views(config.views)
     found = layouts.find(manual_dir)
+    known = None
+    if config.nodules:
+      known = marks.read_table(manual_dir / config.nodules)
     sources, left_out = [], list(found.left_out)
     for film in found.films:
       key = film.path.relative_to(manual_dir).as_posix()
       try:
-        sources.append(_source(film, key, rule, config.views))
+        sources.append(_source(film, key, rule, config.views, known))
       except labels.Undecided as error:
         left_out.append(cases.LeftOut(key, error.code, str(error)))
     table = studies.read_table(manual_dir)
@@ -135,7 +145,11 @@ class Builder(builders.CaseBuilder):
 
 
 def _source(
-  film: layouts.Film, key: str, rule: labels.Rule, wanted: Sequence[str]
+  film: layouts.Film,
+  key: str,
+  rule: labels.Rule,
+  wanted: Sequence[str],
+  known: Mapping[str, types.Boxes] | None,
 ) -> Source:
   if wanted and film.view not in wanted:
     code = 'other_view' if film.view else 'unknown_view'
@@ -145,7 +159,12 @@ def _source(
       f' {" or ".join(wanted)}',
     )
   label = rule.judge(film.terms)
-  return Source(film.path, key, film.study, film.terms, label, film.sha256)
+  nodules = None
+  if known is not None:
+    nodules = known.get(film.path.stem, marks.to_boxes(np.zeros((0, 4))))
+  return Source(
+    film.path, key, film.study, film.terms, label, film.sha256, nodules
+  )
 
 
 def _divide(

@@ -23,6 +23,7 @@ from datasets.phantoms import chest_xray_limbs as limbs
 WATER, RIGHT, LEFT, HIDING = range(4)
 _FLUID_HU = 15.0
 _BONE_GAIN = 1.2
+_ENLARGED = 1.35
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Patient:
 
   Attributes:
     body: the proportions.
-    finding: one of `chest_xray_findings.KINDS`.
+    finding: what changes the film at large, see `make`.
     sides: -1 the right, 1 the left lung: those that the finding is in.
     voxels: (d, h, w, 4) float32 in order z, y, x; `WATER`: attenuation, where
       water has 1; `RIGHT`, `LEFT`: the share of aerated lung; `HIDING`: of
@@ -53,13 +54,16 @@ def make(rng: np.random.Generator, finding: str, voxel: float) -> Patient:
 
   Args:
     rng: draws.
-    finding: one of `chest_xray_findings.KINDS`.
+    finding: one of `chest_xray_findings.KINDS`, or 'cardiomegaly'; any other
+      is none.
     voxel: edge in the plane of films, mm.
 
   Returns:
     The patient.
   """
   body = _draw(rng)
+  if finding == 'cardiomegaly':
+    body = dataclasses.replace(body, heart=_ENLARGED * body.heart)
   sides = tuple(rng.permutation([-1, 1]).tolist())
   # Fluid and dense lungs are often on both sides.
   if finding == 'one_lung' or rng.random() < 0.5:

@@ -15,10 +15,10 @@ from datasets.phantoms import chest_xray_nodule_lumps as lumps
 from datasets.phantoms import chest_xray_views as views
 
 # Diameters are log-normal, mm; more lung than this must be round a nodule.
-_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 15.0, 0.35, 8.0, 30.0
+_MEDIAN, _SIGMA, _SMALLEST, _LARGEST = 19.0, 0.3, 8.0, 30.0
 _NUMBERS = (0.65, 0.22, 0.13)
 # A mm of a nodule instead of lung adds this to a ray, mm of water.
-_FAINTEST, _DENSEST = 0.4, 0.95
+_FAINTEST, _DENSEST = 1.3, 3.0
 
 
 def nodules(
@@ -116,20 +116,20 @@ def others(
 
 def _end_on(body: anatomy.Body, rng: np.random.Generator) -> list[lumps.Lump]:
   found = []
-  for _ in range(rng.poisson(4)):
+  for _ in range(rng.poisson(3)):
     side = rng.choice([-1, 1])
     place = anatomy.hilum(body, side)
     place = place + rng.normal(0, 0.14, 3) * body.width
     place[0] += side * 0.12 * body.width
     radius = rng.uniform(1.5, 3.5)
     radii = [radius, rng.uniform(4, 10), radius]
-    found.append(lumps.ellipsoid(place, radii, 0.8))
+    found.append(lumps.ellipsoid(place, radii, 1.4))
   return found
 
 
 def _nipples(body: anatomy.Body, rng: np.random.Generator) -> list[lumps.Lump]:
   x, z = rng.uniform(0.5, 0.72), rng.uniform(0.2, 0.42)
-  radius, water = rng.uniform(4.0, 7.0), rng.uniform(0.5, 1.0)
+  radius, water = rng.uniform(4.0, 7.5), rng.uniform(0.8, 2.2)
   # One of the two often lies flat and is not seen.
   sides = [-1, 1] if rng.random() < 0.6 else [rng.choice([-1, 1])]
   found = []
@@ -146,7 +146,7 @@ def _rib_ends(body: anatomy.Body, rng: np.random.Generator) -> list[lumps.Lump]:
   found = []
   for side in (-1, 1):
     place = np.array([side * 0.42, -0.7, 0.78]) + rng.normal(0, 0.04, 3)
-    radius, water = rng.uniform(5.0, 9.0), rng.uniform(0.4, 1.0)
+    radius, water = rng.uniform(5.0, 10.0), rng.uniform(0.8, 2.0)
     found.append(
       lumps.lobulated(place * size, radius, water, rng, lobes=3, stretch=0.35)
     )
@@ -158,7 +158,7 @@ def _granulomas(
 ) -> list[lumps.Lump]:
   places = trees.spread(body, 60, 3.0, rng)[: rng.integers(1, 4)]
   return [
-    lumps.ellipsoid(place, rng.uniform(1.2, 2.5, 3), rng.uniform(1.5, 2.5))
+    lumps.ellipsoid(place, rng.uniform(1.2, 2.5, 3), rng.uniform(2.5, 5.0))
     for place in places
   ]
 
@@ -173,7 +173,7 @@ def _scars(body: anatomy.Body, rng: np.random.Generator) -> list[lumps.Lump]:
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
     axes = (turn / np.array(radii)[:, None])[None]
     found.append(
-      lumps.Lump(place, np.zeros((1, 3)), axes, max(radii), 0.6, 0.8)
+      lumps.Lump(place, np.zeros((1, 3)), axes, max(radii), 1.2, 0.8)
     )
   return found
 
@@ -204,6 +204,6 @@ def _fractures(
     place = np.array([x[beside[k]], y[front[j]], z[high[i]]])
     radii = [rng.uniform(5, 10), rng.uniform(4, 7), rng.uniform(5, 8)]
     found.append(
-      lumps.ellipsoid(place, radii, rng.uniform(0.5, 1.0), rng.uniform(1, 2))
+      lumps.ellipsoid(place, radii, rng.uniform(1.0, 2.2), rng.uniform(1, 2))
     )
   return found

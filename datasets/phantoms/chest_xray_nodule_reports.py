@@ -31,7 +31,10 @@ _SENTENCES = {
 
 
 def write(
-  study: str, terms: Sequence[str], films: Sequence[tuple[str, str]], folder: pathlib.Path
+  study: str,
+  terms: Sequence[str],
+  films: Sequence[tuple[str, str]],
+  folder: pathlib.Path,
 ) -> None:
   """Writes a study's report.
 
@@ -88,8 +91,8 @@ def _sentences(terms: Sequence[str]) -> tuple[str, str]:
   pairs = []
   for term in terms:
     heading, *qualifiers = term.split('/')
-    pairs.append([
-      text.format(', '.join(qualifiers)) for text in _SENTENCES[heading]
-    ])
+    pairs.append(
+      [text.format(', '.join(qualifiers)) for text in _SENTENCES[heading]]
+    )
   found, concluded = (' '.join(texts) for texts in zip(*pairs, strict=True))
   return found, concluded

@@ -10,16 +10,13 @@ classes apart.
 """
 
 import argparse
-import csv
-import dataclasses
 import functools
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from datasets import progress
 from datasets import splits
@@ -27,13 +24,14 @@ from datasets.phantoms import chest_xray
 from datasets.phantoms import chest_xray_body as bodies
 from datasets.phantoms import chest_xray_devices as devices
 from datasets.phantoms import chest_xray_film as films
+from datasets.phantoms import chest_xray_nodule_files as files
 from datasets.phantoms import chest_xray_nodule_lumps as lumps
 from datasets.phantoms import chest_xray_nodule_places as places
 from datasets.phantoms import chest_xray_nodule_reports as reports
 from datasets.phantoms import chest_xray_views as views
 from datasets.phantoms import workers as processes
 
-SHARES = {'train': 46, 'validation': 8, 'test': 22}
+SHARES = {'train': 44, 'validation': 7, 'test': 29}
 NORMAL, NODULE = 'normal', 'nodule'
 # Neither normal nor nodular, and what the report says of them.
 _OTHERS = {
@@ -43,38 +41,6 @@ _OTHERS = {
 }
 _SHARE_OF_OTHERS = 0.05
 _LYING = 0.15
-
-
-@dataclasses.dataclass(frozen=True)
-class Film:
-  """A film.
-
-  Attributes:
-    name: such as 'CXR1_IM-0001-1001'.
-    projection: 'PA' or 'AP'.
-    picture: (h, w) float32 in [0, 1], white where little passed.
-    nodules: (n, 3) row, column and diameter, pixels; index coordinates.
-  """
-
-  name: str
-  projection: str
-  picture: np.ndarray
-  nodules: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-  """A study.
-
-  Attributes:
-    name: such as 'CXR1'.
-    terms: MeSH's headings of what is found, with what qualifies them.
-    films: one or two.
-  """
-
-  name: str
-  terms: tuple[str, ...]
-  films: tuple[Film, ...]
 
 
 def kinds(seed: int, cases: int) -> list[str]:
@@ -94,7 +60,7 @@ def kinds(seed: int, cases: int) -> list[str]:
   return np.random.default_rng([seed, 10]).permutation(found).tolist()
 
 
-def make(seed: int, index: int, kind: str, *, size: int = 256) -> Study:
+def make(seed: int, index: int, kind: str, *, size: int = 256) -> files.Study:
   """Makes a study.
 
   Args:
@@ -106,10 +72,7 @@ def make(seed: int, index: int, kind: str, *, size: int = 256) -> Study:
   Returns:
     The study, the same for the same arguments.
   """
-
-  def draws(*key: int) -> np.random.Generator:
-    return np.random.default_rng([seed, index, 11, *key])
-
+  draws = functools.partial(_draws, seed, index)
   rng = draws(0)
   voxel = float(np.clip(880 / size, 2.75, 5.5))
   patient = bodies.make(draws(1), kind, voxel)
@@ -118,35 +81,43 @@ def make(seed: int, index: int, kind: str, *, size: int = 256) -> Study:
     chest_xray.stand(patient, size, draws(2, i), lying=lying)
     for i in range(rng.integers(1, 3))
   ]
-  shapes = places.others(patient, draws(3))
   found = []
   if kind == NODULE:
     found = places.nodules(patient.body, all_views, draws(4))
+  shapes = [*places.others(patient, draws(3)), *found]
   name = f'CXR{index + 1}'
   made = []
   for i, view in enumerate(all_views):
-    paths = views.project(
-      patient.voxels[..., bodies.WATER :][..., :1],
-      patient.spacing,
-      patient.origin,
-      view,
-    )
-    thickness = paths[..., 0] + lumps.draw([*shapes, *found], view)
-    # The same on both films.
-    thickness += devices.draw(patient.body, view, draws(5))
-    picture = films.expose(thickness, view.spacing, draws(6, i))
-    if draws(7).random() < 0.6:
-      picture = devices.letter(picture, draws(8, i))
+    picture = _picture(patient, shapes, view, draws(5), draws(6, i))
     marks = np.array([lumps.mark(lump, view) for lump in found])
+    film = f'{name}_IM-{index + 1:04d}-{1001 + i}'
     made.append(
-      Film(
-        f'{name}_IM-{index + 1:04d}-{1001 + i}',
-        view.projection,
-        picture,
-        marks.reshape(-1, 3),
-      )
+      files.Film(film, view.projection, picture, marks.reshape(-1, 3))
     )
-  return Study(name, _terms(kind, patient, found), tuple(made))
+  return files.Study(name, _terms(kind, patient, found), tuple(made))
+
+
+def _draws(seed: int, index: int, *part: int) -> np.random.Generator:
+  # What is drawn for one part leaves all others as they are.
+  return np.random.default_rng([seed, index, 11, *part])
+
+
+def _picture(
+  patient: bodies.Patient,
+  shapes: Sequence[lumps.Lump],
+  view: views.View,
+  of_study: np.random.Generator,
+  of_film: np.random.Generator,
+) -> np.ndarray:
+  """Returns a film's picture; devices are the same on all of a study."""
+  water = patient.voxels[..., bodies.WATER, None]
+  paths = views.project(water, patient.spacing, patient.origin, view)
+  thickness = paths[..., 0] + lumps.draw(shapes, view)
+  thickness += devices.draw(patient.body, view, of_study)
+  picture = films.expose(thickness, view.spacing, of_film)
+  if of_film.random() < 0.6:
+    picture = devices.letter(picture, of_film)
+  return picture
 
 
 def _terms(
@@ -194,8 +165,7 @@ def write(
     if value < least:
       raise ValueError(f'found {name} {value}, expected at least {least}')
   processes.make_empty(directory)
-  (directory / 'NLMCXR_png').mkdir()
-  (directory / 'NLMCXR_reports' / 'ecgen-radiology').mkdir(parents=True)
+  files.make_folders(directory)
   if workers is None:
     workers = 1 if cases * size < 4000 else len(os.sched_getaffinity(0))
   chosen = kinds(seed, cases)
@@ -203,14 +173,8 @@ def write(
   marks = progress.track(
     processes.run(job, range(cases), workers), 'studies', cases
   )
-  _write_table(
-    directory / 'nodules.csv',
-    ('image', 'y', 'x', 'diameter_px'),
-    (row for some in marks for row in some),
-  )
-  _write_table(
-    directory / 'splits.csv', ('study', 'split'), _divide(chosen, seed)
-  )
+  rows = [row for some in marks for row in some]
+  files.write_tables(rows, _divide(chosen, seed), directory)
 
 
 def _write_one(
@@ -220,22 +184,8 @@ def _write_one(
   chosen: Sequence[str],
   index: int,
 ) -> list[tuple[str, ...]]:
-  """Writes a study; returns the rows of its nodules."""
-  study = make(seed, index, chosen[index], size=size)
-  for film in study.films:
-    grey = np.round(film.picture * 255).astype(np.uint8)
-    Image.fromarray(grey).save(directory / 'NLMCXR_png' / f'{film.name}.png')
-  reports.write(
-    study.name,
-    study.terms,
-    [(film.name, film.projection) for film in study.films],
-    directory / 'NLMCXR_reports' / 'ecgen-radiology',
-  )
-  return [
-    (film.name, *(f'{value:.2f}' for value in mark))
-    for film in study.films
-    for mark in film.nodules
-  ]
+  """Makes and writes a study; returns the rows of its nodules."""
+  return files.write(make(seed, index, chosen[index], size=size), directory)
 
 
 def _divide(chosen: Sequence[str], seed: int) -> list[tuple[str, str]]:
@@ -247,15 +197,6 @@ def _divide(chosen: Sequence[str], seed: int) -> list[tuple[str, str]]:
     for split, part in splits.divide(indices, names, SHARES, seed).items():
       split_of |= dict.fromkeys(part, split)
   return [(f'CXR{i + 1}', split_of[i]) for i in range(len(chosen))]
-
-
-def _write_table(
-  path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
-) -> None:
-  with path.open('w', encoding='utf-8', newline='') as file:
-    table = csv.writer(file, lineterminator='\n')
-    table.writerow(columns)
-    table.writerows(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

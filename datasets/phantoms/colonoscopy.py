@@ -36,7 +36,7 @@ from datasets.phantoms import workers as processes
 SHARES = {'train': 110, 'validation': 22, 'test': 108}
 
 # Rays per pixel along each axis: frames are soft, and rays take time.
-_RAYS = 2 / 3
+_RAYS = 0.6
 # Of a frame; of smaller pieces nobody would say what they are.
 _LEAST_SHARE = 0.0015
 

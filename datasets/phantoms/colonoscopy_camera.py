@@ -9,7 +9,7 @@ import numpy as np
 FAR = 6.0
 # Steps per ray at most, and how near to a surface, as share of the way, it
 # has met it.
-_STEPS, _NEAR = 40, 0.002
+_STEPS, _NEAR = 40, 0.0015
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,8 @@ def march(
   for _ in range(_STEPS):
     here = reached[active]
     left = distance(origin + here[:, None] * rays[active])
-    step = 0.5 * left
+    # Rays that pass close by must not be stuck there.
+    step = np.where(left > 0, np.maximum(0.5 * left, 0.01 * here), 0.5 * left)
     if there is not None:
       # Close to the surface a secant takes fewer steps.
       slope = (left - there) / np.where(here == before, 1, here - before)

@@ -8,7 +8,7 @@ from datasets.phantoms import colonoscopy_scene as scenes
 
 # Cells of the scene's grain in a radius of the colon.
 _GRAIN = 42.0
-_POOL = np.array([0.50, 0.30, 0.06], np.float32)
+_POOL = np.array([0.46, 0.27, 0.09], np.float32)
 
 
 def shade(

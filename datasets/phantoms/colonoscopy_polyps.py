@@ -14,7 +14,6 @@ class Polyp:
   """A polyp.
 
   Attributes:
-    kind: one of `KINDS`.
     center: (3,) a point within.
     radius: of its widest part.
     reach: from the center to its farthest point.
@@ -23,9 +22,9 @@ class Polyp:
     radii: (lobes, 3) along them.
     albedo: (3,) in the mean.
     texture: how strong and how fine its own pattern is, two numbers.
+    seam: width of the rounded seam with the wall.
   """
 
-  kind: str
   center: np.ndarray
   radius: float
   reach: float
@@ -34,6 +33,7 @@ class Polyp:
   radii: np.ndarray
   albedo: np.ndarray
   texture: tuple[float, float]
+  seam: float
 
   def distance(self, points: np.ndarray) -> np.ndarray:
     """Returns how far (n, 3) points are outside of it, about."""
@@ -97,9 +97,8 @@ def make(
   lobes = _LOBES[kind](radius, rng)
   centers = np.array([foot + frame @ x for x, _ in lobes], np.float32)
   radii = np.array([radii for _, radii in lobes], np.float32)
-  shift = rng.normal(0, (0.05, 0.09, 0.09)) + rng.normal(0, 0.05)
+  shift = rng.normal(0, (0.04, 0.07, 0.07)) + rng.normal(0, 0.04)
   return Polyp(
-    kind,
     centers[0],
     radius,
     float((np.linalg.norm(centers - centers[0], axis=1) + radii.max(1)).max()),
@@ -111,7 +110,8 @@ def make(
     ),
     radii,
     np.clip(wall.mucosa * (1 + shift), 0.05, 0.95),
-    (rng.uniform(0.06, 0.2), rng.uniform(0.8, 1.7)),
+    (rng.uniform(0.13, 0.35), rng.uniform(0.5, 1.1)),
+    radius * rng.uniform(0.25, 0.8),
   )
 
 
@@ -123,8 +123,8 @@ def _frame(inward: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sessile(radius: float, rng: np.random.Generator) -> list:
-  height = radius * rng.uniform(0.6, 1.0)
-  sides = radius * np.array([1, rng.uniform(0.7, 1.0)])
+  height = radius * rng.uniform(0.3, 0.7)
+  sides = radius * np.array([1, rng.uniform(0.5, 1.0)])
   return [
     (np.array([0, 0, 0.35 * height]), np.array([*sides, height])),
     *_knobs(radius, height, rng.integers(1, 5), rng),
@@ -132,7 +132,7 @@ def _sessile(radius: float, rng: np.random.Generator) -> list:
 
 
 def _flat(radius: float, rng: np.random.Generator) -> list:
-  height = radius * rng.uniform(0.25, 0.4)
+  height = radius * rng.uniform(0.2, 0.35)
   sides = radius * np.array([1.1, rng.uniform(0.6, 1.0)])
   return [
     (np.array([0, 0, 0.2 * height]), np.array([*sides, height])),

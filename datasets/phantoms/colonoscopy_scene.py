@@ -9,10 +9,10 @@ from datasets.phantoms import colonoscopy_camera as cameras
 from datasets.phantoms import colonoscopy_polyps as polyps
 from datasets.phantoms import colonoscopy_wall as walls
 
-# Seams between polyps and the wall, as share of the polyp's radius.
-_SEAM = 0.25
 # Share of sequences with so many polyps: none, one, two.
 _COUNTS = (0.15, 0.68, 0.17)
+# Share of sessile, flat, pedunculated and lobed ones.
+_KINDS = (0.36, 0.36, 0.12, 0.16)
 # Sides of a polyp's box, as share of the frame's width, 30 to 200 of 384.
 _SMALLEST, _LARGEST = 0.08, 0.52
 
@@ -39,7 +39,7 @@ class Scene:
     result = self.wall.distance(points)
     for polyp in self.polyps:
       own = polyp.distance(points)
-      result = polyps.join(result, own, _SEAM * polyp.radius)
+      result = polyps.join(result, own, polyp.seam)
     return result
 
   def shares(self, points: np.ndarray) -> np.ndarray:
@@ -54,9 +54,7 @@ class Scene:
     wall = self.wall.distance(points)
     return np.array(
       [
-        np.clip(
-          0.5 + (wall - x.distance(points)) / (_SEAM * x.radius), 0, 1
-        )
+        np.clip(0.5 + (wall - x.distance(points)) / x.seam, 0, 1)
         for x in self.polyps
       ]
     ).reshape(len(self.polyps), len(points))
@@ -79,17 +77,14 @@ class View:
   shares: np.ndarray
 
 
-def look(
-  scene: Scene, camera: cameras.Camera, height: int, width: int
-) -> View:
+def look(scene: Scene, camera: cameras.Camera, height: int, width: int) -> View:
   """Returns what every pixel of a frame sees."""
   few = height // 3, width // 3
+  near = glance(scene, camera, *few).reach.reshape(few)
   # Rays start a little before what those around them meet.
-  near = ndimage.minimum_filter(glance(scene, camera, *few).reach.reshape(few), 3)
+  near = 0.96 * ndimage.minimum_filter(near, 3)
   rows, columns = np.indices((height, width)) // 3
-  start = 0.96 * near[
-    np.minimum(rows, few[0] - 1), np.minimum(columns, few[1] - 1)
-  ]
+  start = near[np.minimum(rows, few[0] - 1), np.minimum(columns, few[1] - 1)]
   return _see(scene, camera, camera.rays(height, width), start.ravel())
 
 
@@ -121,11 +116,11 @@ def make(
     camera = dataclasses.replace(camera, origin=0.8 * camera.origin)
   for _ in range(rng.choice(len(_COUNTS), p=_COUNTS)):
     scene = _grow(scene, camera, rng)
-  if rng.random() < 0.2:
+  if rng.random() < 0.15:
     angle = rng.uniform(0, 2 * np.pi)
     down = np.array([np.cos(angle), np.sin(angle), 0])
     scene = dataclasses.replace(
-      scene, pool=np.append(down, rng.uniform(0.7, 0.85))
+      scene, pool=np.append(down, rng.uniform(0.78, 0.92))
     )
   return scene, camera
 
@@ -134,7 +129,7 @@ def _grow(
   scene: Scene, camera: cameras.Camera, rng: np.random.Generator
 ) -> Scene:
   """Adds a polyp that the camera sees, unless there is hardly a place."""
-  for _ in range(12):
+  for _ in range(30):
     z, angle = rng.uniform(0.45, 2.3), rng.uniform(-np.pi, np.pi)
     foot = scene.wall.point(z, angle)
     seen = camera.project(foot[None])[0]
@@ -149,7 +144,7 @@ def _grow(
     ]
     if radius > 0.6 or not all(apart):
       continue
-    kind = str(rng.choice(polyps.KINDS))
+    kind = str(rng.choice(polyps.KINDS, p=_KINDS))
     polyp = polyps.make(kind, scene.wall, z, angle, radius, rng)
     grown = dataclasses.replace(scene, polyps=(*scene.polyps, polyp))
     if _is_seen(grown, camera):

@@ -47,7 +47,7 @@ def make(rng: np.random.Generator, height: int, width: int) -> Processor:
     np.array([1, rng.uniform(0.85, 1.1), rng.uniform(0.7, 1.15)]),
     rng.uniform(1.7, 2.4),
     rng.uniform(0.35, 0.85),
-    rng.uniform(1.0, 4.0),
+    rng.uniform(1.5, 5.0),
     rng.uniform(0.0, 1.0),
     int(rng.integers(60, 93)),
     text,
@@ -85,7 +85,7 @@ def develop(
   bright = np.percentile(light[inside].mean(-1), 90)
   # Lens and sensor first: what is too bright also spreads.
   light = np.minimum(light * (processor.exposure / bright), 3.0)
-  light = _blur(light, (0.5 + rng.gamma(2.0, 0.35)) / scale)
+  light = _blur(light, (0.6 + rng.gamma(2.0, 0.5)) / scale)
   light = light * processor.gains
   tone = 1 - np.exp(-1.3 * light)
   picture = np.clip(tone, 0, 1) ** (1 / processor.gamma)

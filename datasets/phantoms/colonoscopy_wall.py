@@ -17,7 +17,7 @@ _STEP = (_LAST - _FIRST) / (_SHAPE[0] - 1)
 # Of healthy mucosa, of its vessels, and of what is left of meals.
 _MUCOSA = np.array([0.62, 0.23, 0.12])
 _BLOOD = np.array([0.72, 0.35, 0.40])
-_DEBRIS = np.array([[0.55, 0.36, 0.05], [0.30, 0.15, 0.04], [0.70, 0.52, 0.18]])
+_DEBRIS = np.array([[0.50, 0.29, 0.05], [0.28, 0.14, 0.04], [0.60, 0.42, 0.16]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def make(rng: np.random.Generator) -> Wall:
   radius = radius + rng.uniform(0.02, 0.06) * noise(rng, _SHAPE, 48)
   radius += 0.006 * noise(rng, _SHAPE, 10)
   _add_folds(radius, z, angle, rng)
-  for _ in range(rng.poisson(2.5)):
+  for _ in range(rng.integers(6, 18)):
     _add_bump(radius, z, angle, rng)
   mucosa = _MUCOSA * rng.uniform((0.85, 0.7, 0.6), (1.1, 1.25, 1.5))
   albedo = _paint(mucosa, rng)
@@ -155,7 +155,7 @@ def _add_folds(
     wave += 0.05 * np.sin(3 * angle - rng.uniform(0, 2 * np.pi))
     rows = np.abs(z[:, 0] - place) < 0.2 + 4 * width
     radius[rows] -= height * np.exp(-(((z[rows] - wave) / width) ** 2))
-    place += rng.uniform(0.45, 1.1)
+    place += rng.uniform(0.3, 0.9)
 
 
 def _add_bump(
@@ -165,8 +165,9 @@ def _add_bump(
   rng: np.random.Generator,
 ) -> None:
   """Adds a bump of healthy mucosa, often long like the end of a fold."""
-  long, short = rng.uniform(0.12, 0.4), rng.uniform(0.07, 0.15)
-  turn = rng.normal(0, 0.5)
+  short = np.exp(rng.uniform(np.log(0.06), np.log(0.25)))
+  long = short * rng.uniform(1.0, 2.5)
+  turn = rng.uniform(0, np.pi)
   place = rng.uniform(0.4, 3.0)
   rows = np.abs(z[:, 0] - place) < 0.6
   along = z[rows] - place
@@ -174,7 +175,7 @@ def _add_bump(
   one = np.cos(turn) * across + np.sin(turn) * along
   other = np.cos(turn) * along - np.sin(turn) * across
   level = (one / long) ** 2 + (other / short) ** 2
-  radius[rows] -= short * rng.uniform(0.5, 1.3) * np.exp(-(level**1.5))
+  radius[rows] -= short * rng.uniform(0.25, 1.1) * np.exp(-(level**1.5))
 
 
 def _add_debris(
@@ -204,13 +205,14 @@ def _paint(mucosa: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   A vessel runs where smooth noise is zero, which makes curves that join.
   """
   patches = noise(rng, _SHAPE, 32)
-  fine = noise(rng, _SHAPE, 3)
-  albedo = mucosa * (1 + 0.04 * fine[..., None])
+  fine = rng.uniform(0.03, 0.09) * noise(rng, _SHAPE, 2.5)
+  fine += rng.uniform(0.02, 0.07) * noise(rng, _SHAPE, 6)
+  albedo = mucosa * (1 + fine[..., None] * np.array([0.6, 1.2, 1.2]))
   albedo = albedo * (1 - patches[..., None] * np.array([0.03, 0.10, 0.10]))
-  contrast = rng.uniform(0.3, 1.0)
-  for width, line in ((30, 0.09), (11, 0.16)):
+  contrast = rng.uniform(0.5, 1.3)
+  for width, line in ((30, 0.09), (14, 0.12), (8, 0.18)):
     course = np.abs(noise(rng, _SHAPE, width)) / line
-    seen = np.clip(noise(rng, _SHAPE, 2 * width), 0, 1)
+    seen = np.clip(0.3 + noise(rng, _SHAPE, 2 * width), 0, 1)
     vessel = contrast * seen * np.exp(-(course**2))
     albedo *= 1 - vessel[..., None] * (1 - _BLOOD)
   return albedo

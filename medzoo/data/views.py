@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from medzoo import types
 from medzoo.data import crops
+from medzoo.data import film_patches
 from medzoo.data import sources
 
-_VIEWS = {'crops': crops.Crops}
+_VIEWS = {'crops': crops.Crops, 'film_patches': film_patches.Patches}
 
 
 class Pictures(Protocol):
@@ -41,7 +42,8 @@ class Viewed(Mapping[str, Pictures]):
 
     Args:
       cases: by split.
-      view: `name`, '' or 'crops', and that view's own arguments.
+      view: `name`, '', 'crops' or 'film_patches', and that view's own
+        arguments.
 
     Raises:
       ValueError: there is no such view.

@@ -23,6 +23,8 @@ SUFFIXES = ('.bmp', '.png', '.jpg', '.jpeg', '.tif', '.tiff')
 _FORMATS = ('BMP', 'PNG', 'JPEG', 'TIFF')
 # Pillow warns of more, and decoding it would take a gigabyte.
 _MOST_PIXELS = 1 << 26
+# How a TIFF begins, and struct's letter for the order of its bytes.
+_BYTE_ORDERS = {b'II*\0': '<', b'MM\0*': '>'}
 # TIFF's tag that says whether 0 is white (0) or black (1), or colours (2).
 _PHOTOMETRIC = 262
 # Its tags of how many values a pixel has, and of those that are no colours.
@@ -100,17 +102,17 @@ def _open(path: str | os.PathLike[str]) -> Image.Image:
   try:
     return Image.open(path, formats=_FORMATS)
   except Image.UnidentifiedImageError:
-    mended = _mend_colours(pathlib.Path(path).read_bytes())
-    if mended is None:
+    path = pathlib.Path(path)
+    with path.open('rb') as file:
+      order = _BYTE_ORDERS.get(file.read(4))
+    mended = order and _mend_colours(path.read_bytes(), order)
+    if not mended:
       raise
     return Image.open(io.BytesIO(mended), formats=('TIFF',))
 
 
-def _mend_colours(data: bytes) -> bytes | None:
+def _mend_colours(data: bytes, order: str) -> bytes | None:
   """Returns a TIFF with its colours declared; None where that is no help."""
-  order = {b'II*\0': '<', b'MM\0*': '>'}.get(data[:4])
-  if order is None:
-    return None
   try:
     (start,) = struct.unpack_from(f'{order}I', data, 4)
     (count,) = struct.unpack_from(f'{order}H', data, start)

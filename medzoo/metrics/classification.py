@@ -189,7 +189,7 @@ def bins(predictions: Predictions) -> Bins:
 
 
 def most_certain(
-  predictions: Predictions, *, mistakes: int, hits: int
+  predictions: Predictions, *, mistakes: int = 12, hits: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
   """Chooses pictures to look at.
 

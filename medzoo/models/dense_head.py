@@ -33,6 +33,9 @@ class DenseHead(nn.Module):
 
   Attributes:
     units: of each hidden layer.
+    pool: '' for all places of a map, as published, or 'max' for the largest
+      value of each channel: then it does not matter where a thing is seen,
+      and little is left to learn.
     norm: of the hidden layers: 'batch', where they have no bias, or '' for
       none.
     dropout: share of each hidden layer's outputs dropped in training, which
@@ -44,6 +47,7 @@ class DenseHead(nn.Module):
   """
 
   units: tuple[int, ...] = (512, 512)
+  pool: str = ''
   norm: str = 'batch'
   dropout: float = 0.0
   num_classes: int = 2
@@ -66,10 +70,14 @@ class DenseHead(nn.Module):
       `logits` (b, num_classes), float32.
 
     Raises:
-      ValueError: the kind of norm is unknown.
+      ValueError: the kind of norm or pool is unknown.
     """
+    if self.pool not in ('max', ''):
+      raise ValueError(f"pool: found {self.pool!r}, expected max or ''")
     if self.norm not in ('batch', ''):
       raise ValueError(f"norm: found {self.norm!r}, expected batch or ''")
+    if self.pool:
+      x = x.max(axis=tuple(range(1, x.ndim - 1)))
     x = x.reshape(len(x), -1)
     for i, units in enumerate(self.units, 1):
       x = nn.Dense(

@@ -42,6 +42,10 @@ class SmallCNN(nn.Module):
     dropout: share of each of these layers' outputs dropped in training, which
       takes a key called `dropout`.
     num_classes: of the outputs; 1 for the log-odds of class 1.
+    norm: '' for none, as published; 'batch' normalises the outputs of every
+      convolution and hidden layer, which then learn in far fewer steps.
+    epsilon: added to the variance.
+    momentum: of batch normalisation's running averages.
     dtype: the type computed in; parameters and outputs are float32.
   """
 
@@ -50,17 +54,25 @@ class SmallCNN(nn.Module):
   units: tuple[int, ...] = (128,)
   dropout: float = 0.5
   num_classes: int = 1
+  norm: str = ''
+  epsilon: float = 1e-3
+  momentum: float = 0.9
   dtype: Any = jnp.float32
 
   def setup(self):
     """Makes the two parts; their names are those of the parameters."""
-    self.encoder = Convolutions(self.filters, self.kernel, self.dtype)
+    norm = dict(
+      norm=self.norm,
+      epsilon=self.epsilon,
+      momentum=self.momentum,
+      dtype=self.dtype,
+    )
+    self.encoder = Convolutions(self.filters, self.kernel, **norm)
     self.head = dense_head.DenseHead(
       self.units,
-      norm='',
       dropout=self.dropout,
       num_classes=self.num_classes,
-      dtype=self.dtype,
+      **norm,
     )
 
   def __call__(
@@ -70,13 +82,15 @@ class SmallCNN(nn.Module):
 
     Args:
       x: pictures in [0, 1], RGB or grey; the parameters fit one size only.
-      train: whether to drop.
+      train: whether to drop, and whether batch normalisation uses the batch's
+        own statistics.
 
     Returns:
       `logits` (b, num_classes), float32.
 
     Raises:
-      ValueError: the picture is too small for so many convolutions.
+      ValueError: the picture is too small for so many convolutions, or the
+        kind of norm is unknown.
     """
     return self.classify(self.encode(x, train=train), train=train)
 
@@ -84,8 +98,7 @@ class SmallCNN(nn.Module):
     self, x: Float[Array, 'b h w c'], *, train: bool
   ) -> Float[Array, 'b h2 w2 o']:
     """Returns the last convolution's rectified maps, which Grad-CAM weighs."""
-    del train
-    return self.encoder(x)
+    return self.encoder(x, train=train)
 
   def classify(
     self, maps: Float[Array, 'b h w c'], *, train: bool
@@ -99,10 +112,15 @@ class Convolutions(nn.Module):
 
   filters: tuple[int, ...]
   kernel: int
-  dtype: Any = jnp.float32
+  norm: str
+  epsilon: float
+  momentum: float
+  dtype: Any
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 o']:
+  def __call__(
+    self, x: Float[Array, 'b h w c'], *, train: bool
+  ) -> Float[Array, 'b h2 w2 o']:
     """Returns the last map, not pooled yet, float32."""
     shape = x.shape[1:3]
     for i, features in enumerate(self.filters, 1):
@@ -118,10 +136,19 @@ class Convolutions(nn.Module):
         features,
         (self.kernel, self.kernel),
         padding='VALID',
+        use_bias=not self.norm,
         kernel_init=nn.initializers.he_normal(),
         dtype=self.dtype,
         name=f'conv{i}',
       )(x)
+      if self.norm:
+        x = nn.BatchNorm(
+          use_running_average=not train,
+          momentum=self.momentum,
+          epsilon=self.epsilon,
+          dtype=self.dtype,
+          name=f'norm{i}',
+        )(x)
       x = nn.relu(x)
     return x.astype(jnp.float32)
 

@@ -95,6 +95,10 @@ _LABELS = {
 # Words of the code that reading letter by letter would spoil.
 _NAMES = {
   'laplacian_of_gaussian': 'Laplacian of Gaussian',
+  'majority': 'Majority class',
+  'crop_size': 'Size and aspect',
+  'crop_place': 'Size, aspect and place',
+  'hog_ridge': 'HOG, colours and a thumbnail',
   'params': 'Parameters',
   'jax': 'JAX',
   'peak_memory_mb': 'Peak memory, MB',

@@ -217,11 +217,13 @@ def _differences(
 def _facts(results: Mapping[str, Any]) -> list[dict[str, Any]]:
   """The small tables of names and values."""
   run = {'seed': results['seed'], 'device': results['device']}
-  for key in ('threshold', 'detection_threshold'):
-    if isinstance(results.get(key), Mapping):
-      run |= results[key]
-    elif results.get(key) is not None:
-      run[labels.plain(key)] = results[key]
+  point = results.get('threshold')
+  if isinstance(point, Mapping):
+    run |= point
+  elif point is not None:
+    run['operating threshold'] = point
+  if 'detection_threshold' in results:
+    run['operating threshold of boxes'] = results['detection_threshold']
   memory = {
     name: f'{labels.number(value)} MB'
     for name, value in results['peak_memory_mb'].items()

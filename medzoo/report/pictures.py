@@ -14,15 +14,15 @@ import numpy as np
 from medzoo import types
 from medzoo.data import heat_maps
 from medzoo.data import sources
+from medzoo.data import views
 from medzoo.metrics import classification
 from medzoo.report import classification_plots
 from medzoo.report import figures as common
 from medzoo.report import labels
 from medzoo.report import page
+from medzoo.report import windows
 
 _MODEL = 'This model'
-_MISTAKES = 12
-_HITS = 6
 # Pixels of the longer side of a picture: a page stays below 6 MB.
 _SIDE = 180
 _SALIENCY = (
@@ -32,7 +32,10 @@ _SALIENCY = (
 
 
 def write(
-  folder: pathlib.Path, results: dict[str, Any], cases: sources.Cases
+  folder: pathlib.Path,
+  results: dict[str, Any],
+  cases: views.Pictures,
+  frames: sources.Cases | None = None,
 ) -> None:
   """Writes `report.html`.
 
@@ -42,21 +45,33 @@ def write(
       its name; `metrics.jsonl` where there was training.
     results: what `results.json` is going to hold.
     cases: the pictures that were scored.
+    frames: those that were searched for such pictures, if any were.
 
   Raises:
     ValueError: `predictions.csv` does not know a case.
   """
+  shown, words, named = [], notes(results), names(results)
+  if frames is not None:
+    threshold = results['detection_threshold']
+    shown = windows.figures(
+      folder, frames, threshold, results.get('other_detection_thresholds', {})
+    )
+    words.append(
+      f'Boxes in whole frames count from {threshold:.4f} on, which was chosen '
+      'on validation frames, for the best F1.'
+    )
+    named = {**named, **windows.NAMES}
   page.write(
     folder / 'report.html',
     results,
-    [*figures(folder, results, cases), common.training(folder)],
-    notes(results),
-    names(results),
+    [*figures(folder, results, cases), *shown, common.training(folder)],
+    words,
+    named,
   )
 
 
 def figures(
-  folder: pathlib.Path, results: dict[str, Any], cases: sources.Cases
+  folder: pathlib.Path, results: dict[str, Any], cases: views.Pictures
 ) -> list[page.Figure]:
   """Draws what there is to see of a classification; arguments as of `write`.
 
@@ -69,9 +84,7 @@ def figures(
     systems[labels.plain(name)] = _read(predictions / name, cases.keys, point)
   classes = class_names(results)
   mine = systems[_MODEL]
-  wrong, right = classification.most_certain(
-    mine, mistakes=_MISTAKES, hits=_HITS
-  )
+  wrong, right = classification.most_certain(mine)
   saliency = _read_saliency(predictions / 'saliency')
   told = _SALIENCY.format(classes[1]) if saliency else ''
   mistakes, hits = (
@@ -105,7 +118,7 @@ def figures(
     page.Figure(
       'The surest hits',
       hits,
-      f'Up to {_HITS} of each class. {told}'.strip(),
+      f'Up to six of each class. {told}'.strip(),
     ),
   ]
 
@@ -223,7 +236,7 @@ def _read_saliency(folder: pathlib.Path) -> dict[str, types.Saliency]:
 
 
 def _panel(
-  cases: sources.Cases,
+  cases: views.Pictures,
   index: int,
   predictions: classification.Predictions,
   classes: Sequence[str],

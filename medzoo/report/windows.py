@@ -86,9 +86,14 @@ def write(
   page.write(
     folder / 'report.html',
     results,
-    [*figures(folder, results, cases), shared.training(folder)],
     [
-      f'The operating threshold {_threshold(results):.4f} was chosen on '
+      *figures(
+        folder, cases, results['threshold'], results.get('other_thresholds', {})
+      ),
+      shared.training(folder),
+    ],
+    [
+      f'The operating threshold {results["threshold"]:.4f} was chosen on '
       'validation data, for the best F1.',
       'Intervals are over sequences of frames, which are not patients.',
     ],
@@ -97,26 +102,27 @@ def write(
 
 
 def figures(
-  folder: pathlib.Path, results: Mapping[str, Any], cases: sources.Cases
+  folder: pathlib.Path,
+  cases: sources.Cases,
+  threshold: float,
+  others: Mapping[str, float],
 ) -> list[page.Figure]:
   """Draws the curves, and frames with what was found and what there is.
 
   Args:
     folder: as `write` takes it.
-    results: of them `other_thresholds`, in which other protocols' baselines
-      are left out, and `detection_threshold`, or `threshold` where boxes are
-      all that was scored.
     cases: the frames that were scored.
+    threshold: the model's operating threshold.
+    others: the baselines', by name.
 
   Raises:
     ValueError: `truth_coco.json` does not know a case.
   """
   predictions = folder / 'predictions'
-  mine = _read(predictions, cases.keys, _threshold(results))
+  mine = _read(predictions, cases.keys, threshold)
   systems = {'This model': mine} | {
-    labels.plain(name): _read(predictions / name, cases.keys, threshold)
-    for name, threshold in results.get('other_thresholds', {}).items()
-    if (predictions / name / 'coco.json').exists()
+    labels.plain(name): _read(predictions / name, cases.keys, own)
+    for name, own in others.items()
   }
   return [
     page.Figure(
@@ -130,10 +136,6 @@ def figures(
       for title, order, caption in _chosen(mine)
     ),
   ]
-
-
-def _threshold(results: Mapping[str, Any]) -> float:
-  return results.get('detection_threshold', results.get('threshold'))
 
 
 def _read(

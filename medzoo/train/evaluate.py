@@ -130,7 +130,8 @@ def evaluate(
     `seconds_per_case` of the model; `threshold` and, where the config has a
     section `detection`, `detection_threshold`; `folds`, each with its main
     metric; `baselines` and `ablations`, by name; `other_thresholds` of those
-    that have one; `paired_differences`, by 'METRIC - NAME'.
+    that have one, or `other_detection_thresholds`; `paired_differences`, by
+    'METRIC - NAME'.
 
   Raises:
     build.ConfigError: there is no such protocol or baseline.
@@ -226,6 +227,7 @@ def _merge(results: dict[str, Any], found: Mapping[str, Any]) -> None:
 def _evaluate(section: _Section, folder: pathlib.Path) -> dict[str, Any]:
   """Scores all systems on the test split, see `evaluate`."""
   rules, spec, options = section.rules, section.spec, section.options
+  key = _THRESHOLDS[section.name]
   validation, test = (
     section.read_truth(split) for split in ('validation', 'test')
   )
@@ -240,11 +242,11 @@ def _evaluate(section: _Section, folder: pathlib.Path) -> dict[str, Any]:
   )
   results = {
     'metrics': rules.score(tested, test, threshold, **options),
-    _THRESHOLDS[section.name]: threshold,
+    key: threshold,
     'seconds_per_case': _seconds(tested, test.keys),
     'baselines': {},
     'ablations': {},
-    'other_thresholds': {},
+    f'other_{key}s': {},
     'paired_differences': {},
   }
   if section.name == _MAIN:
@@ -254,7 +256,7 @@ def _evaluate(section: _Section, folder: pathlib.Path) -> dict[str, Any]:
     own = None
     if other.validated is not None:
       own = rules.choose_threshold(other.validated, validation, spec)
-      results['other_thresholds'][other.name] = own
+      results[f'other_{key}s'][other.name] = own
     results[other.kind][other.name] = rules.score(
       other.tested, test, own, **options
     )

@@ -21,6 +21,7 @@ from medzoo.data import pipeline
 from medzoo.data import slice_store
 from medzoo.data import slice_transforms
 from medzoo.data import transforms
+from medzoo.data import views
 from medzoo.train import build
 from medzoo.train import mapping
 from medzoo.train import pseudo
@@ -215,16 +216,23 @@ def _pictures(run: Any, name: str) -> Feed:
 
 
 def _labelled(run: Any, name: str) -> Feed:
-  """Pictures that are of a class; the stages of a run share them."""
+  """Pictures that are of a class.
+
+  The stages of a run share them, but for one that has a view, and thus a form
+  of pictures, of its own.
+  """
   data = run.config['stages'][name]['data']
-  preprocess = run.config['preprocess']
+  preprocess = data.get('preprocess') or run.config['preprocess']
+  pictures, place = run.pictures, ''
+  if 'view' in data:
+    pictures, place = views.Viewed(run.cases, data['view']), name
 
   def derive(cases: Sequence[Any], folder: pathlib.Path) -> None:
     labelled_store.derive(cases, folder, preprocess=preprocess)
 
-  viewed = dataclasses.replace(run, cases=run.pictures)
+  viewed = dataclasses.replace(run, cases=pictures)
   training, validation = (
-    labelled_store.LabelledStore(_derived(viewed, '', split, derive))
+    labelled_store.LabelledStore(_derived(viewed, place, split, derive))
     for split in ('train', 'validation')
   )
   augment = [labelled_transforms.RandomPicture(**data['picture'])]

@@ -140,6 +140,7 @@ def score(
   }
   results |= data.reading() | {'sizes': sizes(runs[0].config)}
   config = runs[0].config
+  _name_classes(results)
   facts = {
     'config': config,
     **{key: scored[key] for key in evaluate.sections(config).values()},
@@ -231,6 +232,7 @@ def evaluate_on(
     'folds': [],
     **scored,
   }
+  _name_classes(results)
   report(output, results, *_scored([run], 'all'))
   write_json(output / 'results.json', results)
   return results
@@ -490,6 +492,15 @@ def _scored(runs: Sequence[stages.Run], split: str) -> list[Any]:
     judged = views.Joined([run.pictures[split] for run in runs])
     return [judged, *cases] if 'detection' in config else [judged]
   return cases
+
+
+def _name_classes(results: dict[str, Any]) -> None:
+  """Gives confusion matrices the names of the two classes, where known."""
+  dataset = results['dataset']
+  names = [dataset['background'], *dataset['classes']][:2]
+  for system in (results['metrics'], *results['baselines'].values()):
+    if 'confusion_matrix' in system and all(names):
+      system['confusion_matrix']['labels'] = names
 
 
 def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:

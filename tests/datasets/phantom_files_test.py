@@ -29,7 +29,9 @@ class PhantomFilesTest(absltest.TestCase):
   def test_every_layout_tells_the_same(self):
     found = {}
     # Pictures hold a part of the scan only, films none.
-    for name in phantom_files.LAYOUTS.keys() - {'boxes_json', 'lung_cxr'}:
+    for name, layout in phantom_files.LAYOUTS.items():
+      if name == 'boxes_json' or layout in phantom_files.PICTURES:
+        continue
       cases = sources.open_cases(self.prepare(name), 'all')
       self.assertLen(cases, 3)
       found[name] = {
@@ -63,6 +65,25 @@ class PhantomFilesTest(absltest.TestCase):
       phantom_files.make(
         'lung_cxr', 'phantom_smoke', {'layout': 'lidc'}, self.data
       )
+
+  def test_frames(self):
+    root = phantom_files.make(
+      'cvc_clinicdb', 'phantom_smoke', {'cases': 2}, self.data
+    )
+    self.assertStartsWith(root.name, 'frames-')
+    for folder in ('Original', 'Ground Truth'):
+      self.assertCountEqual(
+        [path.name for path in (root / folder).iterdir()],
+        ['1.png', '2.png', '3.png', '4.png'],
+      )
+    self.assertTrue((root / 'sequences.csv').exists())
+
+  def test_films_with_nodules(self):
+    arguments = ('openi_cxr', 'phantom_smoke', {'cases': 2}, self.data)
+    root = phantom_files.make(*arguments)
+    self.assertStartsWith(root.name, 'nlmcxr-')
+    self.assertNotEmpty(list((root / 'NLMCXR_png').glob('CXR1_IM-0001-*.png')))
+    self.assertLen(list((root / 'NLMCXR_reports').rglob('*.xml')), 2)
 
   def test_an_interrupted_making_is_redone(self):
     def fail(path, **unused):

@@ -15,6 +15,53 @@ _GREY = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
 _COLOUR = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 
 
+def _tiff(pixels, photometric, *, order='<', planar=1, extra=False):
+  """Returns an uncompressed TIFF, a strip a plane, written by hand."""
+  h, w, samples = pixels.shape
+  planes = [pixels] if planar == 1 else list(np.moveaxis(pixels, -1, 0))
+  strips = [np.ascontiguousarray(plane).tobytes() for plane in planes]
+  body, arrays, start = b'', {}, 8
+  for name, values, letter in (
+    ('bits', [8] * samples, 'H'),
+    ('offsets', None, 'I'),
+    ('sizes', [len(strip) for strip in strips], 'I'),
+  ):
+    if name == 'offsets':
+      # What lies before the strips: both arrays of their places and sizes.
+      first = start + len(body) + 8 * len(strips)
+      values = [first + i * len(strips[0]) for i in range(len(strips))]
+    arrays[name] = start + len(body), values
+    body += struct.pack(f'{order}{len(values)}{letter}', *values)
+  body += b''.join(strips)
+  entries = [
+    (256, 4, 1, w),
+    (257, 4, 1, h),
+    (258, 3, samples, arrays['bits'][0]),
+    (259, 3, 1, 1),
+    (262, 3, 1, photometric),
+    _array_entry(273, *arrays['offsets']),
+    (277, 3, 1, samples),
+    (278, 4, 1, h),
+    _array_entry(279, *arrays['sizes']),
+    (284, 3, 1, planar),
+  ] + [(338, 3, 1, 0)] * extra
+  directory = struct.pack(f'{order}H', len(entries))
+  for tag, kind, count, value in entries:
+    short = kind == 3 and count == 1
+    directory += struct.pack(f'{order}HHI', tag, kind, count)
+    directory += struct.pack(
+      f'{order}HH' if short else f'{order}I',
+      *((value, 0) if short else (value,)),
+    )
+  head = b'II*\0' if order == '<' else b'MM\0*'
+  place = struct.pack(f'{order}I', start + len(body))
+  return head + place + body + directory + b'\0\0\0\0'
+
+
+def _array_entry(tag, place, values):
+  return (tag, 4, len(values), values[0] if len(values) == 1 else place)
+
+
 class ImagesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -129,6 +176,19 @@ class ImagesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'picture: found colours, expected'):
       images.read_labels(self.path)
 
+  @parameterized.product(order=('<', '>'), planar=(1, 2), photometric=(1, 2))
+  def test_colours_called_grey_are_read_as_colours(self, photometric, **kinds):
+    self.path.write_bytes(_tiff(_COLOUR, photometric, **kinds))
+    np.testing.assert_array_equal(images.read(self.path), _COLOUR)
+    self.path.write_bytes(_tiff(_COLOUR, photometric, **kinds)[:-60])
+    with self.assertRaisesRegex(ValueError, 'picture: found what cannot be'):
+      images.read(self.path)
+
+  def test_greys_with_what_is_no_colour_are_no_colours(self):
+    self.path.write_bytes(_tiff(_COLOUR, 1, extra=True))
+    with self.assertRaisesRegex(ValueError, 'picture: found what cannot be'):
+      images.read(self.path)
+
   def test_a_pile_of_pictures_is_refused(self):
     page = Image.fromarray(_GREY)
     with self.assertRaisesRegex(ValueError, 'found 2 pictures in one file'):
@@ -152,9 +212,12 @@ class ImagesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'absent: found what cannot be re'):
       images.read(self.path.with_name('absent'))
 
-  @parameterized.parameters('BMP', 'PNG', 'JPEG', 'TIFF')
+  @parameterized.parameters('BMP', 'PNG', 'JPEG', 'TIFF', None)
   def test_damage_is_an_error_of_one_line_or_none(self, kind):
-    Image.fromarray(_COLOUR).save(self.path, kind)
+    if kind:
+      Image.fromarray(_COLOUR).save(self.path, kind)
+    else:
+      self.path.write_bytes(_tiff(_COLOUR, 1))
     whole = np.frombuffer(self.path.read_bytes(), np.uint8)
     random = np.random.default_rng(2)
     for _ in range(300):

@@ -64,18 +64,29 @@ class SmallCNNTest(parameterized.TestCase):
     self.assertEqual(_count(variables), count)
     self.assertEqual(outputs['logits'].shape, (2, 1))
 
-  def test_by_numpy(self):
-    model = small_cnn.SmallCNN((3, 4), 3, (5,), num_classes=2)
+  @parameterized.parameters('', 'batch')
+  def test_by_numpy(self, norm):
+    model = small_cnn.SmallCNN((3, 4), 3, (5,), num_classes=2, norm=norm)
     x = _pictures(2, 13, 15, 1)
     variables = _draw(model, x)
-    params = jax.tree.map(np.asarray, variables['params'])
-    y = _pool(_conv(x, params['encoder']['conv1']))
-    maps = _conv(y, params['encoder']['conv2'])
-    y = _pool(maps).reshape(2, -1)
-    for name in ('fc1', 'predictions'):
-      layer = params['head'][name]
-      y = y @ layer['kernel'] + layer['bias']
-      y = np.maximum(y, 0) if name == 'fc1' else y
+    self.assertEqual('batch_stats' in variables, bool(norm))
+
+    def hidden(y, part, name):
+      """Normalises a layer's sums, if wanted, and rectifies them."""
+      place = name.replace('conv', 'norm').replace('fc', 'norm')
+      if norm:
+        averages = variables['batch_stats'][part][place]
+        layer = variables['params'][part][place]
+        y = (y - averages['mean']) / np.sqrt(averages['var'] + 1e-3)
+        y = y * layer['scale'] + layer['bias']
+      return np.maximum(y, 0)
+
+    params = variables['params']
+    y = _conv(x, params['encoder']['conv1'])
+    y = _conv(_pool(hidden(y, 'encoder', 'conv1')), params['encoder']['conv2'])
+    maps = hidden(y, 'encoder', 'conv2')
+    y = _dense(_pool(maps).reshape(2, -1), params['head']['fc1'])
+    y = _dense(hidden(y, 'head', 'fc1'), params['head']['predictions'])
     run = functools.partial(model.apply, variables, train=False)
 
     @jax.jit
@@ -115,13 +126,16 @@ class SmallCNNTest(parameterized.TestCase):
 
 
 def _conv(x, layer):
-  """Rectifies a convolution that stays inside the picture."""
-  kernel = layer['kernel']
+  """Convolves inside the picture only."""
+  kernel = np.asarray(layer['kernel'])
   windows = np.lib.stride_tricks.sliding_window_view(
-    x, kernel.shape[:2], (1, 2)
+    np.asarray(x), kernel.shape[:2], (1, 2)
   )
-  y = np.einsum('bhwckl,klco->bhwo', windows, kernel) + layer['bias']
-  return np.maximum(y, 0)
+  return np.einsum('bhwckl,klco->bhwo', windows, kernel) + layer.get('bias', 0)
+
+
+def _dense(x, layer):
+  return x @ np.asarray(layer['kernel']) + layer.get('bias', 0)
 
 
 def _pool(x):

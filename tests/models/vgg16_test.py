@@ -278,7 +278,9 @@ class VGG16Test(parameterized.TestCase):
       _shapes(vgg16.VGG16(2), 1, 32, 31, 3)
 
   def test_strides_and_channels(self):
-    outputs, variables = _shapes(vgg16.VGG16(16), 2, 100, 67, 1)
+    model = vgg16.VGG16(16, dtype=jnp.bfloat16)
+    outputs, variables = _shapes(model, 2, 100, 67, 1)
+    self.assertEqual({y.dtype for y in outputs.values()}, {jnp.dtype('f4')})
     sizes = {name: y.shape[1:] for name, y in outputs.items()}
     self.assertLen(sizes, 18)
     self.assertEqual(sizes['block1_conv2'], (100, 67, 16))

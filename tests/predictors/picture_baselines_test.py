@@ -126,30 +126,41 @@ class CropGeometryTest(absltest.TestCase):
 
 class HogRidgeTest(parameterized.TestCase):
   @parameterized.parameters(np.uint8, np.uint16)
-  def test_features(self, kind):
+  def test_greys(self, kind):
     rng = np.random.default_rng(0)
-    grey = rng.integers(0, 255, (1, 50, 80)).astype(kind)
-    volume = types.Volume(grey, (None,) * 3)
-    found = hog_ridge.features(volume)
-    # 7 x 7 blocks of 2 x 2 cells of 9 directions.
-    self.assertEqual((found.shape, found.dtype), ((1764,), np.float16))
-    self.assertAlmostEqual(np.linalg.norm(found.astype(float)), 1, places=3)
-    # Brighter, with more contrast: the same edges.
-    brighter = types.Volume(grey.astype(np.float32) * 9 + 30, (None,) * 3)
-    np.testing.assert_allclose(hog_ridge.features(brighter), found, atol=1e-3)
+    share = rng.integers(1, 200, (1, 50, 80)) / 255
+    top = np.iinfo(kind).max
+    grey = np.round(share * top).astype(kind)
+    found = hog_ridge.features(types.Volume(grey, (None,) * 3))
+    # 7 x 7 blocks of 2 x 2 cells of 9 directions, a thumbnail, 8 greys.
+    self.assertEqual((found.shape, found.dtype), ((1764 + 64 + 8,), np.float16))
+    edges, thumbnail, greys = np.split(found.astype(float), [1764, 1828])
+    for part, length in ((edges, 1), (thumbnail, 1), (greys, 0.5)):
+      self.assertAlmostEqual(np.linalg.norm(part), length, places=3)
+    # What is darker has the same edges and the same thumbnail, and other greys.
+    darker = np.round(0.5 * share * top).astype(kind)
+    again = hog_ridge.features(types.Volume(darker, (None,) * 3))
+    np.testing.assert_allclose(again[:1828], found[:1828], atol=0.01)
+    self.assertGreater(np.abs(again[1828:] - greys).max(), 0.1)
+    self.assertEqual(again[1828 + 4 :].tolist(), [0] * 4)
 
   def test_colours(self):
     voxels = np.zeros((1, 64, 64, 3), np.uint8)
     voxels[0, :16] = (255, 130, 60)
     found = hog_ridge.features(types.Volume(voxels, (None,) * 3))
-    self.assertLen(found, 1764 + 64)
-    colours = found[1764:].reshape(4, 4, 4).astype(float) ** 2
-    self.assertAlmostEqual(colours[3, 2, 0], 0.25, places=2)
-    self.assertAlmostEqual(colours[0, 0, 0], 0.75, places=2)
+    self.assertLen(found, 1764 + 3 * 64 + 512)
+    thumbnail = found[1764:-512].reshape(3, 8, 8)
+    self.assertGreater(thumbnail[0, 0, 0], 2 * thumbnail[2, 0, 0])
+    self.assertFalse(thumbnail[:, 4:].any())
+    colours = found[-512:].reshape(8, 8, 8).astype(float) ** 2
+    self.assertAlmostEqual(colours[7, 4, 1], 0.25 / 4, places=3)
+    self.assertAlmostEqual(colours[0, 0, 0], 0.75 / 4, places=3)
 
-  def test_a_flat_picture(self):
-    volume = types.Volume(np.full((1, 30, 30), 7, np.uint8), (None,) * 3)
-    self.assertFalse(hog_ridge.features(volume).any())
+  def test_a_black_picture(self):
+    volume = types.Volume(np.zeros((1, 30, 30), np.uint8), (None,) * 3)
+    found = hog_ridge.features(volume)
+    self.assertFalse(found[:1828].any())
+    self.assertEqual(found[1828:].tolist(), [0.5] + [0] * 7)
 
   def test_tells_discs_from_none(self):
     cases = picture_cases.coloured(90)

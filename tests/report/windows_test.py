@@ -64,7 +64,7 @@ class ReportTest(absltest.TestCase):
     """Returns the panels of each figure of frames."""
     seen = []
     with absltest.mock.patch.object(lung_plots, 'films', seen.append):
-      windows.figures(self.folder, self.results, self.cases)
+      windows.figures(self.folder, self.cases, 0.5, {'centre_box': 0.7})
     return seen
 
   def test_the_frames(self):
@@ -104,9 +104,8 @@ class ReportTest(absltest.TestCase):
   def test_nothing_found(self):
     outputs = frame_cases.outputs({key: [] for key in frame_cases.POLYPS})
     truth = protocol.read_truth(self.cases)
-    protocol.write_predictions(self.folder / 'predictions', outputs, truth, 0)
-    self.results['other_thresholds'] = {}
-    found = windows.figures(self.folder, self.results, self.cases)
+    protocol.write_predictions(self.folder / 'predictions', outputs, truth, 0.5)
+    found = windows.figures(self.folder, self.cases, 0.5, {})
     self.assertEqual([f.png is None for f in found], [True, True, True, False])
 
   def test_predictions_of_other_frames(self):

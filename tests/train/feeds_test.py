@@ -101,7 +101,7 @@ class FeedsTest(absltest.TestCase):
     with self.assertRaisesRegex(
       build.ConfigError,
       r"^stages\.detector\.data\.feed: found 'slides', expected one of "
-      'patches, pictures, slices$',
+      'codes, labelled, patches, pictures, slices$',
     ):
       feeds.make(self.run_, 'detector')
 

@@ -42,8 +42,6 @@ READS = ('films', 'pictures')
 PREDICTIONS = 'predictions.csv'
 SALIENCY = 'saliency'
 
-_MISTAKES = 12
-_HITS = 6
 _SIDE = 512
 
 Outputs = Mapping[str, mapping.Output]
@@ -180,9 +178,7 @@ def objective(
 
 def choose_shown(outputs: Outputs, truth: Truth, threshold: Point) -> list[str]:
   """Returns the surest mistakes and the surest hits of each class."""
-  shown = classification.most_certain(
-    _predictions(outputs, truth, threshold), mistakes=_MISTAKES, hits=_HITS
-  )
+  shown = classification.most_certain(_predictions(outputs, truth, threshold))
   return [truth.keys[i] for i in np.concatenate(shown).tolist()]
 
 

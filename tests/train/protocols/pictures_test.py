@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+from unittest import mock
 
 import numpy as np
 import sklearn.metrics
@@ -10,8 +11,11 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from medzoo import types
+from medzoo.train import build
+from medzoo.train import evaluate
 from medzoo.train import mapping
 from medzoo.train import predict
+from medzoo.train import stages
 from medzoo.train.protocols import pictures
 from tests.train import picture_cases
 
@@ -207,6 +211,83 @@ class ScoreTest(absltest.TestCase):
 
   def test_nothing_is_ablated(self):
     self.assertEqual(pictures.ablated(self.outputs), {})
+
+
+class _Told:
+  """Says what `picture_cases` says of each case."""
+
+  stages = ()
+
+  def __init__(self, found):
+    self.found = found
+
+  def __call__(self, variables, volume):
+    del variables
+    return self.found[volume.series_uid]
+
+
+class EvaluateTest(absltest.TestCase):
+  def test_beside_its_baselines(self):
+    cases = picture_cases.coloured(60)
+    told = _Told(picture_cases.said(cases, apart=8.0, saliency=True))
+    real = build.build
+
+    def fake(kind, spec, *args):
+      return told if spec['name'] == 'told' else real(kind, spec, *args)
+
+    self.enter_context(mock.patch.object(build, 'build', fake))
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    tuned = {'tuning_cases': 24}
+    small = {'width': (1.0,), 'ridge': (0.1,)}
+    run = stages.Run(
+      config={
+        'seed': 0,
+        'main_metric': 'auc',
+        'preprocess': {},
+        'view': {'name': ''},
+        'stages': {'order': ()},
+        'evaluation': {
+          'protocol': 'pictures',
+          'predictor': {'name': 'told'},
+          'resamples': 50,
+          'baselines': {
+            'majority': {'name': 'majority', 'grid': {}, **tuned},
+            'crop_size': {
+              'name': 'crop_geometry',
+              'grid': {'position': (False,)},
+              **tuned,
+            },
+            'hog_ridge': {'name': 'hog_ridge', 'grid': small, **tuned},
+          },
+        },
+      },
+      folder=folder,
+      name='',
+      cases={
+        'train': cases.subset(range(24)),
+        'validation': cases.subset(range(24, 42)),
+        'test': cases.subset(range(42, 60)),
+      },
+      inputs='',
+      writer=mock.Mock(),
+    )
+    results = evaluate.evaluate([run], folder)
+    json.dumps(results, allow_nan=False)
+    self.assertEqual(
+      list(results['threshold']), ['threshold', 'scale', 'shift']
+    )
+    self.assertGreater(results['metrics']['auc']['value'], 0.9)
+    self.assertEqual(results['baselines']['majority']['auc']['value'], 0.5)
+    self.assertIn('why', results['other_thresholds']['majority'])
+    # A red disc is no riddle to colours.
+    self.assertGreater(results['baselines']['hog_ridge']['auc']['value'], 0.9)
+    self.assertGreater(
+      results['paired_differences']['auc - majority']['low'], 0
+    )
+    for name in ('', 'majority', 'crop_size', 'hog_ridge'):
+      path = folder / 'predictions' / name / 'predictions.csv'
+      self.assertLen(_rows(path), 18)
+    self.assertTrue(any((folder / 'predictions' / 'saliency').iterdir()))
 
 
 class FoundTest(parameterized.TestCase):

@@ -25,8 +25,8 @@ _OPTIONS = {'resamples': 50, 'seed': 0}
 def _model(threshold=0.5):
   return predict.Model(
     pathlib.Path('run'),
-    {'detection': {}},
-    {'detection_threshold': threshold},
+    {'evaluation': {}, 'detection': {}},
+    {'threshold': 0.2, 'detection_threshold': threshold},
     ('polyp',),
   )
 
