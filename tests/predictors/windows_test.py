@@ -45,7 +45,9 @@ def frame(shape=(72, 96), middle=None, radius=0.0, seed=0):
 
 
 def predictor(**kwargs):
-  spec = {'name': 'windows', 'stage': 'cnn', 'batch': 16, 'margin': 0.0}
+  spec = {'name': 'windows', 'stage': 'cnn', 'batch': 16, 'margin': 0.0,
+          'sides': (0.19, 0.29, 0.43, 0.64), 'aspects': (1.0,),
+          'stride': 0.25}  # fmt: skip
   models = {'cnn': Redness()}
   return build.build('predictors', spec | kwargs, models, {'shape': _SHAPE})
 
