@@ -13,13 +13,14 @@ model's variables:
                'roi_heads.mask_predictor.mask_fcn_logits'))
 
 `modules` are paths in the source, () for all; `of` is a module of the source
-that they lie in, and `to` the one of the target. A stage is one of this run, or of another work folder's model
-(where it has folds, the one on all cases). With `model` the file is another
-framework's, torch's or, if it ends in .h5, Keras's, and the zoo's file of that
-name says what it calls its tensors; `ignore` lists layers that are left out,
-in torch's names for Keras too: those above are `mask_rcnn.CLASS_LAYERS`, which
-depend on the number of classes. Where networks have a `style`, such as the form
-of pictures that their weights want, it must be the same on both sides.
+that they lie in, and `to` the one of the target. A stage is one of this run,
+or of another work folder's model (where it has folds, the one on all cases).
+With `model` the file is another framework's, torch's or, if it ends in .h5,
+Keras's, and the zoo's file of that name says what it calls its tensors;
+`ignore` lists layers that are left out, in torch's names for Keras too: those
+above are `mask_rcnn.CLASS_LAYERS`, which depend on the number of classes. Where
+networks have a `style`, such as the form of pictures that their weights want,
+it must be the same on both sides.
 """
 
 import pathlib

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax
 import numpy as np
 from absl.testing import absltest
 
@@ -63,6 +64,18 @@ class NativeTest(absltest.TestCase):
       result['params']['encoder']['c2']['bias'],
       _variables(1)['params']['c2']['bias'],
     )
+
+  def test_part(self):
+    variables = _variables(0)
+    whole = {part: {'encoder': tree} for part, tree in variables.items()}
+    found = native.part(whole, 'encoder')
+    self.assertEqual(jax.tree.structure(found), jax.tree.structure(variables))
+    np.testing.assert_array_equal(
+      native.part(whole, 'encoder/c1')['params']['conv']['kernel'],
+      variables['params']['c1']['conv']['kernel'],
+    )
+    with self.assertRaisesRegex(ValueError, "no module 'decoder'"):
+      native.part(whole, 'decoder')
 
   def test_graft_is_strict(self):
     with self.assertRaisesRegex(ValueError, "no module 'c9'"):
