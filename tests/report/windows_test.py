@@ -90,17 +90,6 @@ class ReportTest(absltest.TestCase):
         drawn = (panel.image == colour).all(-1).any()
         self.assertEqual(drawn, colour in colours)
 
-  def test_beside_another_protocol(self):
-    shown = self.shown()
-    self.results['detection_threshold'] = self.results['threshold']
-    self.results['threshold'] = {'probability': 0.3}
-    self.results['other_thresholds']['majority'] = {'probability': 0.5}
-    again = self.shown()
-    self.assertEqual(
-      [[panel.title for panel in panels] for panels in again],
-      [[panel.title for panel in panels] for panels in shown],
-    )
-
   def test_nothing_found(self):
     outputs = frame_cases.outputs({key: [] for key in frame_cases.POLYPS})
     truth = protocol.read_truth(self.cases)
