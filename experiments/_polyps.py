@@ -31,9 +31,7 @@ def base(experiment: str) -> ml_collections.ConfigDict:
   )
   config.detection = dict(
     protocol='windows',
-    predictor=dict(
-      name='windows', stride=0.35, min_score=0.05, max_detections=10
-    ),
+    predictor=dict(name='windows', min_score=0.05, max_detections=10),
     resamples=1000,
     baselines=dict(
       centre_box=_tuned('centre_box', dict(scale=(1.0, 1.25, 1.5, 2.0)))
