@@ -33,9 +33,6 @@ class DenseHead(nn.Module):
 
   Attributes:
     units: of each hidden layer.
-    pool: '' for all places of a map, as published, or 'max' for the largest
-      value of each channel: then it does not matter where a thing is seen,
-      and little is left to learn.
     norm: of the hidden layers: 'batch', where they have no bias, or '' for
       none.
     dropout: share of each hidden layer's outputs dropped in training, which
@@ -43,16 +40,19 @@ class DenseHead(nn.Module):
     num_classes: of the outputs; 1 for the log-odds of class 1.
     epsilon: added to the variance.
     momentum: of batch normalisation's running averages.
+    pool: '' for all places of a map, as published, or 'max' for the largest
+      value of each channel: then it does not matter where a thing is seen,
+      and little is left to learn.
     dtype: the type computed in; parameters and outputs are float32.
   """
 
   units: tuple[int, ...] = (512, 512)
-  pool: str = ''
   norm: str = 'batch'
   dropout: float = 0.0
   num_classes: int = 2
   epsilon: float = 1e-3
   momentum: float = 0.9
+  pool: str = ''
   dtype: Any = jnp.float32
 
   @nn.compact

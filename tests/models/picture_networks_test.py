@@ -203,6 +203,25 @@ class DenseHeadTest(absltest.TestCase):
       _shapes(dense_head.DenseHead(norm='group'), 1, 4)
 
 
+class MaxPoolTest(absltest.TestCase):
+  def test_it_does_not_matter_where_a_thing_is_seen(self):
+    model = dense_head.DenseHead(units=(3,), norm='', pool='max')
+    maps = jax.random.normal(jax.random.key(0), (2, 4, 5, 6))
+    variables = model.init(jax.random.key(1), maps, train=False)
+    self.assertEqual(variables['params']['fc1']['kernel'].shape, (6, 3))
+    logits = model.apply(variables, maps, train=False)['logits']
+    moved = model.apply(variables, maps[:, ::-1, ::-1], train=False)['logits']
+    np.testing.assert_array_equal(logits, moved)
+    alone = maps.max((1, 2))
+    other = model.apply(variables, alone, train=False)['logits']
+    np.testing.assert_array_equal(logits, other)
+
+  def test_an_unknown_pool_is_named(self):
+    model = dense_head.DenseHead(pool='mean')
+    with self.assertRaisesRegex(ValueError, "'mean', expected max"):
+      model.init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), train=False)
+
+
 class PictureClassifierTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):

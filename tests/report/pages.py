@@ -15,6 +15,7 @@ def results():
     'finished': True,
     'seed': 0,
     'main_metric': 'cpm',
+    'grouped_by': 'patients',
     'dataset': {
       'name': 'luna16',
       'version': '1.0.0',
