@@ -53,10 +53,14 @@ def _tuned(name: str, grid: dict) -> dict:
   return dict(name=name, tuning_cases=100_000, grid=grid)
 
 
-def crops() -> dict:
-  """Returns what a stage trains on: crops, augmented as published and more."""
+def windows() -> dict:
+  """Returns what a stage trains on, augmented as published and more.
+
+  Windows as the search meets them, of which the crops are some.
+  """
   return dict(
     feed='labelled',
+    view=dict(name='windows', margin=0.1, per_polyp=3, seed=0),
     positive_share=0.5,
     picture=dict(
       horizontal_flip=True,

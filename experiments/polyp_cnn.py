@@ -41,7 +41,7 @@ def _published() -> ml_collections.ConfigDict:
         norm='batch',
         num_classes=1,
       ),
-      data=_polyps.crops(),
+      data=_polyps.windows(),
       optimizer=_polyps.adamw(1e-3),
       steps=1500,
       batch_size=32,

@@ -51,7 +51,7 @@ def _published() -> ml_collections.ConfigDict:
       _WIDTH,
       _HEAD,
       ('block4', 'block5'),
-      data=_polyps.crops(),
+      data=_polyps.windows(),
       optimizer=dict(
         name='sgd',
         learning_rate=5e-3,
@@ -91,7 +91,7 @@ def _finetune(config: ml_collections.ConfigDict) -> None:
   _polyps.phantom(config)
   config.stages.encoder = _vgg16.pretrain(
     _WIDTH,
-    data=_polyps.crops(),
+    data=_polyps.windows(),
     optimizer=_polyps.adamw(1e-3),
     steps=400,
     batch_size=32,

@@ -17,44 +17,22 @@ from medzoo import types
 from medzoo.data import crop_places
 
 
-class Crops(Sequence[types.Case]):
-  """Polyps and as many pieces of mucosa, cut from frames when asked for.
+class Cut(Sequence[types.Case]):
+  """Pieces of frames, cut when asked for.
 
-  A polyp's crop is its box with a margin, clipped to the lit field. Its piece
-  of mucosa has the same height and width, does not touch the box of any polyp,
-  and shows as much of the black border, or less. It lies in the same frame
-  where there is room, else in another frame of the same sequence, else in
-  another frame of the view; where there is room in none, the polyp is left
-  out too. Where it lies is up to chance, the seed and the frame's key, and not
-  to the order of the frames.
-
-  A case's `label` is 1 for a polyp and 0 for mucosa, its `group` that of the
-  frame it was cut from. The `origin` of its volume is (x, y, 0), the place of
-  its first pixel in the frame.
-
-  Attributes:
-    left_out: keys of the polyps for which no mucosa was found.
+  The `origin` of a piece's volume is (x, y, 0), the place of its first pixel in
+  the frame.
   """
 
-  def __init__(self, cases: Sequence[types.Case], *, margin: float, seed: int):
-    """Looks once at every frame.
-
-    Args:
-      cases: frames with masks, a polyp each, and with the attributes `keys`
-        and `groups`, as `sources.Cases` has them.
-      margin: what a crop has on each of its sides beyond the polyp's box, of
-        the box's own height and width.
-      seed: chooses among the places of mucosa.
-
-    Raises:
-      ValueError: the margin is negative, or a frame has no masks.
-    """
-    if margin < 0:
-      raise ValueError(f'found a margin of {margin}, expected 0 or more')
+  def __init__(
+    self,
+    cases: Sequence[types.Case],
+    places: Sequence[crop_places.Place],
+  ):
+    """Takes the frames and the places."""
     self._cases = cases
+    self._places = list(places)
     self._last: tuple[int, types.Volume] | None = None
-    frames = [crop_places.look(cases, i, margin) for i in range(len(cases))]
-    self._places, self.left_out = crop_places.match(frames, seed)
 
   def __len__(self) -> int:
     return len(self._places)
@@ -92,6 +70,60 @@ class Crops(Sequence[types.Case]):
     """Corners (y0, x0, y1, x1) of every crop in its frame, half-open."""
     return [place.corners for place in self._places]
 
+  def subset(self, indices: Sequence[int]) -> 'Cut':
+    """Returns the pieces with these indices, in the order given."""
+    part = copy.copy(self)
+    part._places = [self._places[i] for i in indices]
+    return part
+
+  def _read(self, index: int) -> types.Volume:
+    # Neighbouring crops are of one frame, and decoding it costs most. Other
+    # threads may ask for other frames meanwhile.
+    last = self._last
+    if last is None or last[0] != index:
+      self._last = last = index, self._cases[index].volume
+    return last[1]
+
+
+class Crops(Cut):
+  """Polyps and as many pieces of mucosa, cut from frames when asked for.
+
+  A polyp's crop is its box with a margin, clipped to the lit field. Its piece
+  of mucosa has the same height and width, does not touch the box of any polyp,
+  and shows as much of the black border, or less. It lies in the same frame
+  where there is room, else in another frame of the same sequence, else in
+  another frame of the view; where there is room in none, the polyp is left
+  out too. Where it lies is up to chance, the seed and the frame's key, and not
+  to the order of the frames.
+
+  A case's `label` is 1 for a polyp and 0 for mucosa, its `group` that of the
+  frame it was cut from. Sides have the same sizes in both classes only where
+  all crops of a view are together, so what is scored apart is better cut from
+  frames of its own than taken by `subset`.
+
+  Attributes:
+    left_out: keys of the polyps for which no mucosa was found.
+  """
+
+  def __init__(self, cases: Sequence[types.Case], *, margin: float, seed: int):
+    """Looks once at every frame.
+
+    Args:
+      cases: frames with masks, a polyp each, and with the attributes `keys`
+        and `groups`, as `sources.Cases` has them.
+      margin: what a crop has on each of its sides beyond the polyp's box, of
+        the box's own height and width.
+      seed: chooses among the places of mucosa.
+
+    Raises:
+      ValueError: the margin is negative, or a frame has no masks.
+    """
+    if margin < 0:
+      raise ValueError(f'found a margin of {margin}, expected 0 or more')
+    frames = [crop_places.look(cases, i, margin) for i in range(len(cases))]
+    places, self.left_out = crop_places.match(frames, seed)
+    super().__init__(cases, places)
+
   @property
   def counts(self) -> dict[str, int]:
     """How many polyps and pieces of mucosa there are, and whence.
@@ -107,22 +139,3 @@ class Crops(Sequence[types.Case]):
       **{source: whence[source] for source in crop_places.SOURCES},
       'left_out': len(self.left_out),
     }
-
-  def subset(self, indices: Sequence[int]) -> 'Crops':
-    """Returns the crops with these indices, in the order given.
-
-    Sides have the same sizes in both classes only where all crops of a view
-    are together, so what is scored apart is better cut from frames of its own.
-    `left_out` remains that of the whole view.
-    """
-    part = copy.copy(self)
-    part._places = [self._places[i] for i in indices]
-    return part
-
-  def _read(self, index: int) -> types.Volume:
-    # Neighbouring crops are of one frame, and decoding it costs most. Other
-    # threads may ask for other frames meanwhile.
-    last = self._last
-    if last is None or last[0] != index:
-      self._last = last = index, self._cases[index].volume
-    return last[1]

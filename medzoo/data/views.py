@@ -9,9 +9,14 @@ from typing import Any, Protocol
 from medzoo import types
 from medzoo.data import crops
 from medzoo.data import film_patches
+from medzoo.data import frame_windows
 from medzoo.data import sources
 
-_VIEWS = {'crops': crops.Crops, 'film_patches': film_patches.Patches}
+_VIEWS = {
+  'crops': crops.Crops,
+  'film_patches': film_patches.Patches,
+  'windows': frame_windows.Windows,
+}
 
 
 class Pictures(Protocol):
@@ -42,8 +47,7 @@ class Viewed(Mapping[str, Pictures]):
 
     Args:
       cases: by split.
-      view: `name`, '', 'crops' or 'film_patches', and that view's own
-        arguments.
+      view: `name`, '' or a key of `_VIEWS`, and that view's own arguments.
 
     Raises:
       ValueError: there is no such view.

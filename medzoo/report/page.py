@@ -91,7 +91,7 @@ def render(
     facts=_facts(results),
     tables=_tables(results),
     skipped=_skipped(results),
-    notes=notes,
+    notes=[*notes, *_of_dataset(results)],
     script=script,
     script_hash=base64.b64encode(
       hashlib.sha256(script.encode('utf-8')).digest()
@@ -118,6 +118,11 @@ def _banners(results: Mapping[str, Any]) -> list[dict[str, str]]:
     )
     banners.append({'kind': 'warning', 'text': text})
   return banners
+
+
+def _of_dataset(results: Mapping[str, Any]) -> list[str]:
+  """Returns what was noted while the dataset was built."""
+  return [f'Of the data: {x}.' for x in results['dataset'].get('notes', ())]
 
 
 def _headline(results: Mapping[str, Any], names: _Names) -> dict[str, Any]:
@@ -230,7 +235,12 @@ def _facts(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, value in results['peak_memory_mb'].items()
   }
   sections = {
-    'Data and split': results['dataset'],
+    'Data and split': {
+      key: value
+      for key, value in results['dataset'].items()
+      if key not in ('notes', 'crops')
+    },
+    'Crops': results['dataset'].get('crops', {}),
     'Run': run,
     'Timing': results['timing'],
     'Peak memory': memory,

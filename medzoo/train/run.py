@@ -141,6 +141,8 @@ def score(
   results |= data.reading() | {'sizes': sizes(runs[0].config)}
   config = runs[0].config
   _name_classes(results)
+  if config['view']['name'] == 'crops':
+    results['dataset']['crops'] = _count_crops(runs, 'test')
   facts = {
     'config': config,
     **{key: scored[key] for key in evaluate.sections(config).values()},
@@ -233,6 +235,8 @@ def evaluate_on(
     **scored,
   }
   _name_classes(results)
+  if config['view']['name'] == 'crops':
+    results['dataset']['crops'] = _count_crops([run], 'all')
   report(output, results, *_scored([run], 'all'))
   write_json(output / 'results.json', results)
   return results
@@ -428,6 +432,7 @@ class Data:
       'synthetic': dataset['synthetic'],
       'classes': self.classes,
       'background': self.background,
+      'notes': _build_report(self._folders[''])['notes'],
       'cases_by_split': {
         split: sum(len(cases) for cases in parts)
         for split, parts in splits.items()
@@ -492,6 +497,14 @@ def _scored(runs: Sequence[stages.Run], split: str) -> list[Any]:
     judged = views.Joined([run.pictures[split] for run in runs])
     return [judged, *cases] if 'detection' in config else [judged]
   return cases
+
+
+def _count_crops(runs: Sequence[stages.Run], split: str) -> dict[str, int]:
+  """Counts the crops that were scored, and where mucosa was found."""
+  total = collections.Counter()
+  for run in runs:
+    total.update(run.pictures[split].counts)
+  return dict(total)
 
 
 def _name_classes(results: dict[str, Any]) -> None:
