@@ -85,6 +85,7 @@ def _tiles(config: ml_collections.ConfigDict) -> None:
     ),
     hog_ridge=_common.hog(),
   )
+  del config.stages.classifier.data.view
   del config.detection
 
 
