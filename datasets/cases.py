@@ -48,7 +48,7 @@ class Listing:
     left_out: what is not going to be read.
     notes: what else the user should know, a line each.
     classes: names of the class ids from 1, where the dataset names them.
-    background: name of class 0, where whole pictures are of a class.
+    background: name of class 0, where whole pictures, or crops, are of a class.
   """
 
   splits: dict[str, list[Any]]

@@ -160,7 +160,9 @@ class Builder(builders.CaseBuilder):
         sources, [x.group for x in sources], config.shares, config.split_seed
       )
     ordered = sorted(left_out.values(), key=lambda x: x.series)
-    return cases.Listing(divided, tuple(ordered), found.notes, ('polyp',))
+    return cases.Listing(
+      divided, tuple(ordered), found.notes, ('polyp',), background='mucosa'
+    )
 
 
 def _pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
