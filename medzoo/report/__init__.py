@@ -3,5 +3,6 @@
 `page` writes the page of any experiment from its `results.json`; `labels`
 holds the words for what a table shows, `viewer` slices to scroll through.
 `plots` and `box_plots` draw, `figures` holds what several reports show.
-`nodules` and `slice_boxes` are the reports of experiments.
+`nodules`, `slice_boxes`, `lung_masks`, `pictures` and `windows` are the reports
+of experiments.
 """
