@@ -34,7 +34,7 @@ def _published() -> ml_collections.ConfigDict:
       task=dict(name='classification'),
       model=dict(
         name='small_cnn',
-        filters=(16, 32, 64),
+        filters=(32, 64, 128),
         kernel=3,
         units=(64,),
         dropout=0.5,
@@ -42,8 +42,8 @@ def _published() -> ml_collections.ConfigDict:
         num_classes=1,
       ),
       data=_polyps.windows(),
-      optimizer=_polyps.adamw(1e-3),
-      steps=1500,
+      optimizer=_polyps.adamw(2e-3),
+      steps=2500,
       batch_size=32,
       eval_every=100,
       checkpoint_every=500,
@@ -85,7 +85,11 @@ def _tiles(config: ml_collections.ConfigDict) -> None:
     ),
     hog_ridge=_common.hog(),
   )
-  del config.stages.classifier.data.view
+  classifier = config.stages.classifier
+  classifier.model.filters = (16, 32, 64)
+  classifier.optimizer.learning_rate = 1e-3
+  classifier.steps = 1500
+  del classifier.data.view
   del config.detection
 
 
