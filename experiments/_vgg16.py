@@ -1,36 +1,43 @@
 """The stages of experiments that judge pictures by VGG16.
 
-`encoder` is the network, `codes` what its last pooling makes of every picture,
-`head` a small network that judges codes, and `finetune` both in one, of which
-the last block and the head are trained further.
+`pretrain` trains a network from scratch, with a head that it loses; `encoder`
+is that network, or another's, as it is, `codes` what its last pooling makes of
+every picture, `head` a small network that judges codes, and `finetune` both in
+one, of which the last blocks and the head are trained further.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-# What a network without its classifier has.
-BLOCKS = ('block1', 'block2', 'block3', 'block4', 'block5')
+# What the encoder of this run starts from, after `pretrain`.
+PRETRAINED = (dict(stage='pretrain', modules=(), of='encoder'),)
 
 
-def vgg16(width: int, num_classes: int | None) -> dict[str, Any]:
+def vgg16(width: int) -> dict[str, Any]:
   """Returns a VGG16 to train from scratch, thus with normalisation."""
   return dict(
-    name='vgg16',
-    width=width,
-    num_classes=num_classes,
-    units=64,
-    dropout=0.5,
-    style='plain',
-    norm='batch',
+    name='vgg16', width=width, num_classes=None, style='plain', norm='batch'
   )
 
 
-def pretrain(width: int, **stage: Any) -> dict[str, Any]:
-  """Returns the stage that trains the encoder, with a classifier."""
+def classifier(width: int, head: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns an encoder and a head in one."""
+  return dict(
+    name='picture_classifier',
+    encoder=vgg16(width),
+    head=dict(name='dense_head', **head),
+    tap='pool5',
+  )
+
+
+def pretrain(
+  width: int, head: Mapping[str, Any], **stage: Any
+) -> dict[str, Any]:
+  """Returns the stage that trains the encoder, with a head that it loses."""
   return dict(
     kind='fit',
     task=dict(name='classification'),
-    model=vgg16(width, 1),
+    model=classifier(width, head),
     init_from=(),
     trainable=(),
     select=dict(metric='auc', mode='max', patience=None),
@@ -48,9 +55,9 @@ def load(width: int, shape: tuple[int, int], workdir: str) -> dict[str, Any]:
   """
   return dict(
     kind='load',
-    model=vgg16(width, None),
+    model=vgg16(width),
     input_shape=(*shape, 3),
-    init_from=(dict(workdir=workdir, stage='encoder', modules=BLOCKS),),
+    init_from=(dict(workdir=workdir, stage='encoder', modules=()),),
   )
 
 
@@ -86,14 +93,9 @@ def finetune(
   return dict(
     kind='fit',
     task=dict(name='classification'),
-    model=dict(
-      name='picture_classifier',
-      encoder=vgg16(width, None),
-      head=dict(name='dense_head', **model),
-      tap='pool5',
-    ),
+    model=classifier(width, model),
     init_from=(
-      dict(stage='encoder', modules=BLOCKS, to='encoder'),
+      dict(stage='encoder', modules=(), to='encoder'),
       dict(stage='head', modules=(), to='head'),
     ),
     trainable=(*(f'encoder/{name}' for name in blocks), 'head'),

@@ -80,7 +80,8 @@ def _transfer(config: ml_collections.ConfigDict) -> None:
 
 def _stay(config: ml_collections.ConfigDict) -> None:
   """Leaves the fine-tuning out."""
-  config.stages.order = ('encoder', 'codes', 'head')
+  stages = config.stages
+  stages.order = tuple(name for name in stages.order if name != 'finetune')
   for predictor in _polyps.predictors(config):
     del predictor.stage
     predictor.update(encoder='encoder', tap='pool5', head='head')
@@ -89,15 +90,19 @@ def _stay(config: ml_collections.ConfigDict) -> None:
 def _finetune(config: ml_collections.ConfigDict) -> None:
   """Phantoms, of which the encoder learns first."""
   _polyps.phantom(config)
-  config.stages.encoder = _vgg16.pretrain(
+  stages = config.stages
+  stages.pretrain = _vgg16.pretrain(
     _WIDTH,
+    dict(units=(64,), norm='batch', dropout=0.5, num_classes=1),
     data=_polyps.windows(),
     optimizer=_polyps.adamw(1e-3),
-    steps=400,
+    steps=600,
     batch_size=32,
     eval_every=100,
     checkpoint_every=100,
   )
+  stages.encoder.init_from = _vgg16.PRETRAINED
+  stages.order = ('pretrain', *stages.order)
 
 
 def _transfer_cvc_clinicdb(config: ml_collections.ConfigDict) -> None:
@@ -116,9 +121,10 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
   _finetune(config)
   stages = config.stages
   _polyps.smoke(config)
-  for model in (stages.encoder.model, stages.finetune.model.encoder):
+  networks = (stages.pretrain.model, stages.finetune.model)
+  for model in (stages.encoder.model, *(x.encoder for x in networks)):
     model.update(width=2, norm='')
-  for model in (stages.head.model, stages.finetune.model.head):
+  for model in (stages.head.model, *(x.head for x in networks)):
     model.units = (8,)
 
 

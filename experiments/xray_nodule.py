@@ -118,29 +118,18 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   config.dataset.name = 'openi_cxr/phantom'
   config.dataset.synthetic = True
   config.dataset.options.nodules = 'nodules.csv'
-  config.stages.patches = dict(
-    kind='fit',
-    task=dict(name='classification'),
-    model=dict(
-      name='picture_classifier',
-      encoder=_vgg16.vgg16(_WIDTH, None),
-      head=dict(name='dense_head', **_HEAD),
-      tap='pool5',
-    ),
+  config.stages.pretrain = _vgg16.pretrain(
+    _WIDTH,
+    _HEAD,
     data=_patches(),
     optimizer=_adamw(1e-3),
     steps=700,
     batch_size=32,
     eval_every=100,
     checkpoint_every=100,
-    init_from=(),
-    trainable=(),
-    select=dict(metric='auc', mode='max', patience=None),
   )
-  config.stages.encoder.init_from = (
-    dict(stage='patches', modules=(), of='encoder'),
-  )
-  config.stages.order = ('patches', 'encoder', 'codes', 'head')
+  config.stages.encoder.init_from = _vgg16.PRETRAINED
+  config.stages.order = ('pretrain', *config.stages.order)
 
 
 def _openi(config: ml_collections.ConfigDict) -> None:
@@ -158,15 +147,15 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
   _phantom(config)
   config.dataset.name = 'openi_cxr/phantom_smoke'
   config.preprocess.shape = (64, 64)
-  patches = config.stages.patches
-  patches.data.view.update(side=32, shape=(64, 64))
-  patches.data.preprocess.shape = (32, 32)
+  pretrain = config.stages.pretrain
+  pretrain.data.view.update(side=32, shape=(64, 64))
+  pretrain.data.preprocess.shape = (32, 32)
   stages = config.stages
-  for model in (stages.encoder.model, patches.model.encoder):
+  for model in (stages.encoder.model, pretrain.model.encoder):
     model.update(width=2, norm='')
-  for model in (stages.head.model, patches.model.head):
+  for model in (stages.head.model, pretrain.model.head):
     model.units = (8, 8)
-  for name in ('patches', 'head'):
+  for name in ('pretrain', 'head'):
     stages[name].update(steps=4, batch_size=4, eval_every=2, checkpoint_every=2)
   config.evaluation.resamples = 100
 

@@ -54,10 +54,10 @@ class FilmsTest(PicturesCase):
     self.assert_has_classes(['majority', 'hog_ridge'])
     self.assertEqual(
       [(row['name'], row['kind']) for row in self.results['stages']],
-      [('patches', 'fit'), ('encoder', 'load'), ('codes', 'map'),
+      [('pretrain', 'fit'), ('encoder', 'load'), ('codes', 'map'),
        ('head', 'fit')],
     )  # fmt: skip
-    self.assertEqual(self.results['sizes']['encoder: starts from'], 'patches')
+    self.assertEqual(self.results['sizes']['encoder: starts from'], 'pretrain')
     self.assertLen(self.predictions(), self.results['dataset']['examples'])
 
   def test_predicts_with_what_speaks_for_it(self):
