@@ -4,10 +4,13 @@ import csv
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from datasets import cases
 from datasets import splits
 from medzoo.io import radiographs
+
+Key = TypeVar('Key')
 
 _TABLES = ('patients.csv', 'attribution.csv')
 # What tables call splits.
@@ -176,23 +179,34 @@ def _by_table(
   patients = len(set(groups.values()))
   return Owners(
     groups,
-    _splits(named),
+    splits_of(named, groups, 'patient'),
     tuple(left_out),
     (f'groups are {patients} patients of {table.name}',),
   )
 
 
-def _splits(named: Mapping[pathlib.Path, Row]) -> dict[pathlib.Path, str]:
-  """Returns the splits of the rows, which all or none must have."""
-  by_patient: dict[str, Row] = {}
-  for row in named.values():
-    first = by_patient.setdefault(row.patient, row)
+def splits_of(
+  named: Mapping[Key, Any], groups: Mapping[Key, str], what: str
+) -> dict[Key, str]:
+  """Returns the splits of a table's rows, which all or none must have.
+
+  Args:
+    named: by film or frame, its row, with `split`, '' for none, and `place`.
+    groups: by the same, who or what must not be divided.
+    what: a group is called in messages.
+
+  Raises:
+    ValueError: a group is in two splits, or some rows have none.
+  """
+  first_of: dict[str, Any] = {}
+  for key, row in named.items():
+    first = first_of.setdefault(groups[key], row)
     if first.split != row.split:
       raise ValueError(
         f'{row.place}: found split {row.split!r}, expected {first.split!r} as'
-        f' {first.place} has for the same patient'
+        f' {first.place} has for the same {what}'
       )
-  found = {path: row.split for path, row in named.items()}
+  found = {key: row.split for key, row in named.items()}
   if not any(found.values()):
     return {}
   for row in named.values():

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from datasets import cases
+from datasets import owners
 
 TABLE = 'sequences.csv'
 # The last frame of every sequence of CVC-ClinicDB. The authors publish no
@@ -145,25 +146,9 @@ def _by_table(
   ]
   groups = {key: cases.pseudonym(row.sequence) for key, row in named.items()}
   note = f'groups are {len(set(groups.values()))} sequences of {path.name}'
-  return Sequences(groups, _splits(named), tuple(left_out), (note,))
-
-
-def _splits(named: Mapping[str, _Row]) -> dict[str, str]:
-  """Returns the splits of the rows, which all or none must have."""
-  first_of: dict[str, _Row] = {}
-  for row in named.values():
-    first = first_of.setdefault(row.sequence, row)
-    if first.split != row.split:
-      raise ValueError(
-        f'{row.place}: found split {row.split!r}, expected {first.split!r} as'
-        f' {first.place} has for the same sequence'
-      )
-  found = {key: row.split for key, row in named.items()}
-  if not any(found.values()):
-    return {}
-  for row in named.values():
-    if not row.split:
-      raise ValueError(
-        f'{row.place}: found no split, expected one as other rows have'
-      )
-  return found
+  return Sequences(
+    groups,
+    owners.splits_of(named, groups, 'sequence'),
+    tuple(left_out),
+    (note,),
+  )

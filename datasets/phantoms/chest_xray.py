@@ -14,7 +14,6 @@ masks this project uses. Of several pieces the largest is kept.
 `python -m datasets.phantoms.chest_xray --output DIR --cases N --poses N`
 """
 
-import argparse
 import functools
 import os
 import pathlib
@@ -33,6 +32,7 @@ from datasets.phantoms import chest_xray_files as files
 from datasets.phantoms import chest_xray_film as films
 from datasets.phantoms import chest_xray_findings as findings
 from datasets.phantoms import chest_xray_views as views
+from datasets.phantoms import command
 from datasets.phantoms import workers as processes
 
 SHARES = {'train': 48, 'validation': 6, 'test': 26}
@@ -235,23 +235,16 @@ def _write_one(
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  parser = argparse.ArgumentParser(
+  return command.run(
+    write,
+    arguments,
     prog='python -m datasets.phantoms.chest_xray',
     description="Writes phantom chest X-rays with the lungs' masks.",
+    cases=8,
+    poses=4,
+    seed=0,
+    size=320,
   )
-  parser.add_argument('--output', metavar='DIR', required=True)
-  parser.add_argument('--cases', type=int, default=8)
-  parser.add_argument('--poses', type=int, default=4)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--size', type=int, default=320)
-  parser.add_argument('--workers', type=int)
-  options = vars(parser.parse_args(arguments))
-  try:
-    write(options.pop('output'), **options)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ classes apart.
 `python -m datasets.phantoms.chest_xray_nodules --output DIR --cases N`
 """
 
-import argparse
 import functools
 import os
 import pathlib
@@ -29,6 +28,7 @@ from datasets.phantoms import chest_xray_nodule_lumps as lumps
 from datasets.phantoms import chest_xray_nodule_places as places
 from datasets.phantoms import chest_xray_nodule_reports as reports
 from datasets.phantoms import chest_xray_views as views
+from datasets.phantoms import command
 from datasets.phantoms import workers as processes
 
 SHARES = {'train': 44, 'validation': 7, 'test': 29}
@@ -201,22 +201,15 @@ def _divide(chosen: Sequence[str], seed: int) -> list[tuple[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  parser = argparse.ArgumentParser(
+  return command.run(
+    write,
+    arguments,
     prog='python -m datasets.phantoms.chest_xray_nodules',
     description='Writes phantom chest X-rays with and without nodules.',
+    cases=8,
+    seed=0,
+    size=256,
   )
-  parser.add_argument('--output', metavar='DIR', required=True)
-  parser.add_argument('--cases', type=int, default=8)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--size', type=int, default=256)
-  parser.add_argument('--workers', type=int)
-  options = vars(parser.parse_args(arguments))
-  try:
-    write(options.pop('output'), **options)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ next to nothing is seen is not outlined.
 `python -m datasets.phantoms.colonoscopy --output DIR --cases N --frames N`
 """
 
-import argparse
 import functools
 import os
 import pathlib
@@ -31,6 +30,7 @@ from datasets.phantoms import colonoscopy_files as files
 from datasets.phantoms import colonoscopy_light as lights
 from datasets.phantoms import colonoscopy_scene as scenes
 from datasets.phantoms import colonoscopy_video as videos
+from datasets.phantoms import command
 from datasets.phantoms import workers as processes
 
 SHARES = {'train': 110, 'validation': 22, 'test': 108}
@@ -178,23 +178,16 @@ def _write_one(
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  parser = argparse.ArgumentParser(
+  return command.run(
+    write,
+    arguments,
     prog='python -m datasets.phantoms.colonoscopy',
     description="Writes phantom colonoscopies with the polyps' masks.",
+    cases=8,
+    frames=4,
+    seed=0,
+    size=384,
   )
-  parser.add_argument('--output', metavar='DIR', required=True)
-  parser.add_argument('--cases', type=int, default=8)
-  parser.add_argument('--frames', type=int, default=4)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--size', type=int, default=384)
-  parser.add_argument('--workers', type=int)
-  options = vars(parser.parse_args(arguments))
-  try:
-    write(options.pop('output'), **options)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
 
 
 if __name__ == '__main__':
