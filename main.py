@@ -35,7 +35,8 @@ _DATA_DIR = flags.DEFINE_string('data_dir', 'data', 'prepared datasets')
 _INPUT = flags.DEFINE_string(
   'input',
   None,
-  'predict: a DICOM folder, a volume file, a picture, or a folder of them',
+  'predict: a DICOM folder, a volume file, a picture, a video, or a folder of'
+  ' them',
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'predict and evaluate: the folder to write to'

@@ -4,7 +4,8 @@
 
 TFDS alone returns old data when a builder is asked for with other arguments
 or other raw files, so both are hashed into the name of the prepared dataset:
-the files by their names and sizes, pictures by their bytes too.
+the files by their names and sizes, pictures and their tables by their bytes
+too.
 A dataset is built in a folder of its own and moved when it is complete.
 
 Where TensorFlow is installed TFDS's own command works too, for real data:

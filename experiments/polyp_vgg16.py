@@ -6,11 +6,11 @@
     --manual_dir=DIR
 
 As CNN4CRCPolyps had it: a head is trained on what VGG16's last pooling makes
-of crops (`transfer`), and from there the last block is trained further with
-the head (`finetune`). No pretrained weights come with medzoo, so `finetune` and
-`transfer` first train a narrow encoder on phantoms, and the variants of
-CVC-ClinicDB start from that of runs/polyp_vgg16. Measured scores and times are
-in experiments/README.md.
+of crops (`transfer`), and from there the last two blocks are trained further
+with the head (`finetune`). No pretrained weights come with medzoo, so
+`finetune` and `transfer` first train a narrow encoder on phantoms, and the
+variants of CVC-ClinicDB start from that of runs/polyp_vgg16. Measured scores
+and times are in experiments/README.md.
 """
 
 import ml_collections

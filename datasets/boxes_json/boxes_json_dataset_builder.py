@@ -107,6 +107,7 @@ def read(source: Source) -> cases.Example:
 class Builder(builders.CaseBuilder):
   """Pictures with boxes of one or several classes."""
 
+  HASHES_CONTENTS = True
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'The folder with the lists (.json, .idl or .txt) and the pictures that'
     ' they name, by paths from the list.'

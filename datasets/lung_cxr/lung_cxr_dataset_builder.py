@@ -116,6 +116,7 @@ def _read_masks(source: Source) -> types.Masks:
 class Builder(builders.CaseBuilder):
   """Chest X-rays with masks of the lungs."""
 
+  HASHES_CONTENTS = True
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'The folder with images/ and leftMask/ and rightMask/, or masks/, or a'
     ' JSON of COCO, and patients.csv with the columns file and patient.'

@@ -35,7 +35,7 @@ from datasets.phantoms import chest_ct_uids as uids
 from datasets.phantoms import workers as processes
 from medzoo import types
 
-# Counts of nodules that any 16 patients in a row share out among themselves,
+# Counts of nodules that each 16 patients share out among themselves,
 # so that a split of usual size never lacks nodules; the mean is 4.6.
 _COUNTS = (0, 1, 2, 2, 3, 4, 4, 5, 5, 5, 6, 6, 7, 7, 8, 8)
 # Every eighth scan is a second one of the patient before.

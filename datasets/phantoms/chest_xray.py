@@ -44,7 +44,7 @@ _LEAST_SHARE = 0.002
 
 
 def finding_of(seed: int, index: int) -> str:
-  """Returns which finding a patient has; eight in a row share all of them."""
+  """Returns which finding a patient has; each eight share all of them."""
   block, place = divmod(index, len(findings.KINDS))
   order = np.random.default_rng([seed, block, 3])
   return str(order.permutation(findings.KINDS)[place])

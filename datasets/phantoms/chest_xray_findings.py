@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from datasets.phantoms import chest_ct_anatomy as anatomy
 
-# What any eight patients in a row have, in an order of their own.
+# What each eight patients have, in an order of their own.
 KINDS = (
   *('none', 'none', 'none', 'consolidation', 'diffuse'),
   *('effusion', 'effusion', 'one_lung'),

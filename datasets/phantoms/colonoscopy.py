@@ -35,7 +35,7 @@ from datasets.phantoms import workers as processes
 
 SHARES = {'train': 110, 'validation': 22, 'test': 108}
 
-# Polyps of any seven sequences in a row, in an order of their own.
+# Polyps of each seven sequences, in an order of their own.
 _POLYPS = (0, 1, 1, 1, 1, 1, 2)
 # Rays per pixel along each axis: frames are soft, and rays take time.
 _RAYS = 0.6

@@ -15,8 +15,8 @@ from medzoo import types
 from medzoo.data import pictures
 from medzoo.data import sources
 
-# How far from the middle a nodule may be, of the patch's side.
-_AWAY = 0.25
+# How far a nodule's middle may be from the patch's, of the nodule's sides.
+_AWAY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +123,8 @@ def _choose(cases: sources.Cases, per_nodule: int, seed: int) -> list[_Place]:
     for corners in boxes.corners:
       middle = (corners[:2] + corners[2:]) / 2
       for _ in range(per_nodule):
-        # The patch's side is not yet known in these pixels, the nodule's is.
-        away = rng.uniform(-_AWAY, _AWAY, 2) * 4 * (corners[2:] - corners[:2])
-        share = (middle + away / 2) / size
+        away = rng.uniform(-_AWAY, _AWAY, 2) * (corners[2:] - corners[:2])
+        share = (middle + away) / size
         places.append(_Place(i, 1, tuple(share.tolist())))
   if not clean or not places:
     raise ValueError(

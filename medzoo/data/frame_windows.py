@@ -24,7 +24,7 @@ _TRIES = 50
 
 
 class Windows(crops.Cut):
-  """As many windows on polyps as elsewhere.
+  """About as many windows on polyps as elsewhere.
 
   Those elsewhere have the sides of some polyp's crop in the view and may hold a
   part of a polyp. Where they lie is up to chance, the seed and the frame's key.

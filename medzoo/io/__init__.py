@@ -1,4 +1,4 @@
-"""Readers and writers of the field's files: DICOM, volumes, XML, CSV, JSON.
+"""Readers and writers: DICOM, volumes, pictures, videos, XML, CSV, JSON.
 
 They repair what can be repaired soundly and refuse everything else by name.
 """

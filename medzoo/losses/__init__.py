@@ -1,5 +1,6 @@
 """Training losses: arrays in, float32 terms out.
 
-Every loss takes a `valid` mask, because batches are padded to a fixed size,
-and computes in float32 whatever the network computed in.
+Losses of a batch take a `valid` mask, because batches are padded to a fixed
+size; those of single examples do not. All compute in float32, whatever the
+network computed in.
 """

@@ -62,7 +62,7 @@ class DenseHead(nn.Module):
     """Runs the head.
 
     Args:
-      x: codes or maps, which are flattened.
+      x: codes or maps, which are flattened, or pooled where `pool` says so.
       train: whether to drop, and whether batch normalisation uses the batch's
         own statistics.
 

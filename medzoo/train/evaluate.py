@@ -150,7 +150,8 @@ def evaluate_all(
 
   Args:
     run: of the model, with the cases to score as `all`.
-    folder: gets `predictions/` and `outputs/`.
+    folder: gets `predictions/`, `outputs/` and, where pictures are explained,
+      `shown/`; what a search gives is below `detection/`.
     thresholds: the operating thresholds, by their names in the results.
 
   Returns:

@@ -1,9 +1,9 @@
 """The kinds of stage: fit, load, map and pseudo.
 
 Fit trains a task's model and load takes one as it is; map runs a predictor over
-cases; pseudo labels films. A stage leaves what later ones need in its own
-folder: fit and load the parameters, map one file a case. One that is finished
-is not done again; one that was interrupted goes on where it stopped.
+cases; pseudo labels films. Fit and load leave their parameters in `model/`, map
+one file a case in the stage's folder. A stage that is finished is not done
+again; one that was interrupted goes on where it stopped.
 """
 
 import dataclasses
