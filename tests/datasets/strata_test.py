@@ -31,6 +31,23 @@ class DivideTest(parameterized.TestCase):
     other = strata.divide(items, groups, labels, _SHARES, seed + 1)
     self.assertNotEqual(other, divided)
 
+  def test_the_rarest_of_several_classes_is_in_every_split(self):
+    """Also where its groups have cases of all other classes too."""
+    groups = [str(i // 4) for i in range(400)]
+    # Class 1 is in every tenth group only, beside 0, 2 and 3.
+    labels = [
+      1 if i % 4 == 3 and i // 4 % 10 == 0 else (0, 2, 3, 0)[i % 4]
+      for i in range(400)
+    ]
+    divided = strata.divide(list(range(400)), groups, labels, _SHARES, 0)
+    self.assertCountEqual(sum(divided.values(), []), range(400))
+    found = {
+      name: sum(labels[i] == 1 for i in own) for name, own in divided.items()
+    }
+    self.assertEqual(found, {'train': 6, 'validation': 2, 'test': 2})
+    parts = [{groups[i] for i in own} for own in divided.values()]
+    self.assertLen(set.union(*parts), sum(map(len, parts)))
+
   def test_one_class_may_be_absent(self):
     divided = strata.divide([7, 8], ['a', 'b'], [0, 0], {'test': 1}, 0)
     self.assertEqual(divided, {'test': [7, 8]})
