@@ -48,6 +48,25 @@ class DivideTest(parameterized.TestCase):
     parts = [{groups[i] for i in own} for own in divided.values()]
     self.assertLen(set.union(*parts), sum(map(len, parts)))
 
+  @parameterized.parameters(range(3))
+  def test_several_classes_are_spread_over_few_large_groups(self, seed):
+    """As tiles of a dozen patients are, who have nearly all classes each."""
+    rng = np.random.default_rng(seed)
+    groups = np.sort(rng.integers(0, 12, 600)).astype(str).tolist()
+    labels = rng.choice(4, 600, p=[0.3, 0.05, 0.6, 0.05]).tolist()
+    divided = strata.divide(list(range(600)), groups, labels, _SHARES, seed)
+    self.assertCountEqual(sum(divided.values(), []), range(600))
+    owner = {}
+    for name, own in divided.items():
+      self.assertAlmostEqual(len(own) / 600, _SHARES[name], delta=0.1)
+      self.assertEqual({labels[i] for i in own}, {0, 1, 2, 3})
+      for i in own:
+        self.assertEqual(owner.setdefault(groups[i], name), name)
+    again = dict(reversed(_SHARES.items()))
+    self.assertEqual(
+      strata.divide(list(range(600)), groups, labels, again, seed), divided
+    )
+
   def test_one_class_may_be_absent(self):
     divided = strata.divide([7, 8], ['a', 'b'], [0, 0], {'test': 1}, 0)
     self.assertEqual(divided, {'test': [7, 8]})
