@@ -8,8 +8,9 @@ As Xvision had it: VGG16's last pooling gives 25,088 codes of a film of 224
 pixels, and two layers of 512 units judge them. Studies, not films, are divided,
 so frontal and lateral film of a study never part. No pretrained weights come
 with medzoo: the phantom variant trains a narrow encoder first, and the others
-start from that of runs/xray_nodule. Measured scores and times are in
-experiments/README.md.
+start from that of runs/xray_nodule. `folder` takes a folder of pictures for
+each class, of which there may be any number from two on. Measured scores and
+times are in experiments/README.md.
 """
 
 import ml_collections

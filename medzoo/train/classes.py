@@ -40,9 +40,8 @@ def fill(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
       model['num_classes'] = number
     elif max(given, 2) != number:
       raise build.ConfigError(
-        f'{place}.num_classes: found {given}, expected '
-        f'{number}, for the dataset has the classes {", ".join(names)}; or '
-        'None, for as many as it has'
+        f'{place}.num_classes: found {given}, expected {number}, for the '
+        f'dataset has the classes {", ".join(names)}'
       )
   return config
 
