@@ -218,7 +218,8 @@ def _curves(
       classification_plots.class_curves(systems[_MODEL], classes),
       'Of this model, each class against all others, with the area under its '
       'ROC curve. Circles are where pictures are called the class, the '
-      'likeliest one; the dotted line is what guessing reaches.',
+      'likeliest one, and need not lie on its curve; the dotted line is what '
+      'guessing reaches.',
     )
   return page.Figure(
     title,
