@@ -36,10 +36,7 @@ def divide(
   Raises:
     ValueError: the shares are not positive.
   """
-  if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
-    raise ValueError(f'found shares {dict(shares)}, expected positive ones')
-  # The order of a config's keys must not decide.
-  shares = dict(sorted(shares.items()))
+  shares = check_shares(shares)
   members: dict[str, list[int]] = {}
   for i, group in enumerate(groups):
     members.setdefault(group, []).append(i)
@@ -47,7 +44,7 @@ def divide(
   chosen: dict[str, list[int]] = {name: [] for name in shares}
   # Large groups first, while every split still has room for them.
   for group in sorted(
-    members, key=lambda name: (-len(members[name]), _rank(name, seed))
+    members, key=lambda name: (-len(members[name]), rank(name, seed))
   ):
     name = max(room, key=room.__getitem__)
     chosen[name].extend(members[group])
@@ -57,6 +54,22 @@ def divide(
     for name, indices in chosen.items()
     if indices
   }
+
+
+def check_shares(shares: Mapping[str, float]) -> dict[str, float]:
+  """Returns shares by the alphabet, as a config's order must not decide.
+
+  Raises:
+    ValueError: the shares are not positive.
+  """
+  if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
+    raise ValueError(f'found shares {dict(shares)}, expected positive ones')
+  return dict(sorted(shares.items()))
+
+
+def rank(group: str, seed: int) -> str:
+  """Returns what orders groups by chance, by the seed and their names."""
+  return hashlib.sha256(f'{seed}/{group}'.encode()).hexdigest()
 
 
 def search_group(pattern: str, key: str) -> str | None:
@@ -95,10 +108,6 @@ def group_by(pattern: str, keys: Iterable[str]) -> dict[str, str]:
         ' every path'
       )
   return found
-
-
-def _rank(group: str, seed: int) -> str:
-  return hashlib.sha256(f'{seed}/{group}'.encode()).hexdigest()
 
 
 def _quotas(total: int, shares: Mapping[str, float]) -> dict[str, int]:

@@ -8,8 +8,9 @@ As Xvision had it: VGG16's last pooling gives 25,088 codes of a film of 224
 pixels, and two layers of 512 units judge them. Studies, not films, are divided,
 so frontal and lateral film of a study never part. No pretrained weights come
 with medzoo: the phantom variant trains a narrow encoder first, and the others
-start from that of runs/xray_nodule. Measured scores and times are in
-experiments/README.md.
+start from that of runs/xray_nodule. `folder` takes a folder of pictures for
+each class, of which there may be any number from two on. Measured scores and
+times are in experiments/README.md.
 """
 
 import ml_collections
@@ -138,27 +139,46 @@ def _openi(config: ml_collections.ConfigDict) -> None:
 
 
 def _folder(config: ml_collections.ConfigDict) -> None:
-  """Any two folders of films, one a class."""
+  """Any folders of pictures, one a class; two classes or more."""
   config.dataset.name = 'image_folder'
+  # As many as there are folders.
+  config.stages.head.model.num_classes = None
 
 
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds on a CPU; its numbers mean nothing."""
   _phantom(config)
+  _shrink(config)
   config.dataset.name = 'openi_cxr/phantom_smoke'
-  config.preprocess.shape = (64, 64)
   pretrain = config.stages.pretrain
   pretrain.data.view.update(side=32, shape=(64, 64))
   pretrain.data.preprocess.shape = (32, 32)
+  pretrain.model.encoder.update(width=2, norm='')
+  pretrain.model.head.units = (8, 8)
+  pretrain.update(steps=4, batch_size=4, eval_every=2, checkpoint_every=2)
+
+
+def _smoke_folder(config: ml_collections.ConfigDict) -> None:
+  """The same with any folders, and an encoder that has learned nothing."""
+  _folder(config)
+  _shrink(config)
+  config.stages.encoder.init_from = ()
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  config.preprocess.shape = (64, 64)
   stages = config.stages
-  for model in (stages.encoder.model, pretrain.model.encoder):
-    model.update(width=2, norm='')
-  for model in (stages.head.model, pretrain.model.head):
-    model.units = (8, 8)
-  for name in ('pretrain', 'head'):
-    stages[name].update(steps=4, batch_size=4, eval_every=2, checkpoint_every=2)
+  stages.encoder.model.update(width=2, norm='')
+  stages.head.model.units = (8, 8)
+  stages.head.update(steps=4, batch_size=4, eval_every=2, checkpoint_every=2)
   config.evaluation.resamples = 100
 
 
-_MAKERS = dict(phantom=_phantom, openi=_openi, folder=_folder, smoke=_smoke)
+_MAKERS = dict(
+  phantom=_phantom,
+  openi=_openi,
+  folder=_folder,
+  smoke=_smoke,
+  smoke_folder=_smoke_folder,
+)
 VARIANTS = tuple(_MAKERS)

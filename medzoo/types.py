@@ -208,8 +208,9 @@ class PictureScore:
   """What a predictor says of a whole picture.
 
   Attributes:
-    logit: () float, the log-odds that the picture is of class 1 rather than
-      0, as the network gives them.
+    logit: as the network gives them, of two classes () float, the log-odds
+      that the picture is of class 1 rather than 0; of more (classes,), their
+      logits.
   """
 
   logit: np.ndarray
@@ -217,7 +218,9 @@ class PictureScore:
 
 @dataclasses.dataclass(frozen=True)
 class Saliency:
-  """Which parts of a picture speak for class 1, from edge to edge of it.
+  """Which parts of a picture speak for a class, from edge to edge of it.
+
+  The class is 1 of two, and of more the one that the picture is called.
 
   Attributes:
     grad_cam: (h, w) float32, 0 and up, of any resolution.

@@ -10,6 +10,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from medzoo.train import build
+from medzoo.train import classes
 from medzoo.train import evaluate
 from medzoo.train import optim
 from medzoo.train import stages
@@ -53,7 +54,7 @@ def _shapes(config: dict, stage: str) -> dict:
 class ExperimentsTest(parameterized.TestCase):
   @parameterized.parameters(*_VARIANTS)
   def test_everything_named_can_be_built(self, name, variant):
-    config = _config(name, variant)
+    config = classes.fill(_config(name, variant), ['no', 'yes'])
     models = stages.models(config)
     for stage, spec in _fits(config).items():
       build.build('tasks', spec['task'], models[stage])

@@ -1,14 +1,19 @@
 """Whole smoke runs of the classifiers of pictures."""
 
 import csv
+import functools
 import json
 import os
 import shutil
 import tempfile
 
 from absl.testing import absltest
+from PIL import Image
 
+from datasets import build
+from medzoo.train import run
 from tests import program
+from tests.train import picture_cases
 
 _CLASSES = ['accuracy', 'auc', 'sensitivity', 'specificity', 'precision', 'f1']
 _BOXES = ['detection_f1', 'detection_precision', 'detection_recall']
@@ -70,6 +75,80 @@ class FilmsTest(PicturesCase):
     self.assertLen(found['pictures'], 1)
     rows = (output / 'predictions.csv').read_text().splitlines()
     self.assertEqual(rows[0], 'case,probability,class')
+
+
+class FoldersTest(PicturesCase):
+  """Three folders, and thus three classes."""
+
+  config = 'experiments/xray_nodule.py:smoke_folder'
+
+  @classmethod
+  def prepare(cls):
+    for case in picture_cases.shapes(24):
+      name = ('empty', 'disc', 'lines')[case.label]
+      path = cls.folder / 'raw' / name / f'{case.group}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(case.volume.voxels[0]).save(path)
+    return [f'--manual_dir={cls.folder}/raw']
+
+  def test_results_and_report(self):
+    self.assert_has_a_report()
+    metrics = self.results['metrics']
+    # By the alphabet.
+    names = ['disc', 'empty', 'lines']
+    self.assertEqual(metrics['confusion_matrix']['labels'], names)
+    for system in (metrics, *self.results['baselines'].values()):
+      for name in names:
+        self.assertIn(f'sensitivity_{name}', system)
+    # Stripes and discs are no riddle to gradients.
+    self.assertGreater(
+      self.results['baselines']['hog_ridge']['accuracy']['value'], 0.9
+    )
+    self.assertIn('auc - hog_ridge', self.results['paired_differences'])
+    self.assertIn('temperature', self.results['threshold'])
+    rows = self.predictions()
+    self.assertLen(rows, self.results['dataset']['examples'])
+    self.assertIn('probability_2', rows[0])
+    facts = json.loads((self.workdir / 'model' / 'config.json').read_text())
+    self.assertEqual(
+      facts['config']['stages']['head']['model']['num_classes'], 3
+    )
+
+  def test_predicts_one_of_three(self):
+    found, output = self.predict(self.folder / 'raw' / 'disc' / 's1.png')
+    self.assertEqual(found['class'], found['probability_of'])
+    self.assertAlmostEqual(sum(found['probabilities'].values()), 1)
+    self.assertEqual(max(found['probabilities'].values()), found['probability'])
+    self.assertLen(found['pictures'], 1)
+    rows = (output / 'predictions.csv').read_text().splitlines()
+    self.assertEqual(
+      rows[0],
+      'case,class,probability_disc,probability_empty,probability_lines',
+    )
+
+  def test_scores_folders_of_the_same_classes_alone(self):
+    raw, output = self.folder / 'few', self.folder / 'other'
+    data = f'{self.folder}/data'
+    for path in self.folder.glob('raw/*/s[0-5].png'):
+      (raw / path.parent.name).mkdir(parents=True, exist_ok=True)
+      shutil.copy(path, raw / path.parent.name)
+    self.run_main(
+      '--mode=evaluate',
+      f'--manual_dir={raw}',
+      f'--output={output}',
+      f'--data_dir={data}',
+    )
+    results = json.loads((output / 'results.json').read_text())
+    self.assertEqual(results['threshold'], self.results['threshold'])
+    self.assertEqual(results['dataset']['examples'], 6)
+    self.assertIn('auc_lines', results['metrics'])
+    shutil.rmtree(raw / 'lines')
+    dataset = {'name': 'image_folder', 'options': {}, 'synthetic': False}
+    prepare = functools.partial(build.prepare, manual_dir=raw, data_dir=data)
+    with self.assertRaisesRegex(
+      ValueError, '^found the classes disc, empty, expected disc, empty, lines'
+    ):
+      run.evaluate_on(dataset, self.workdir, prepare, None, output)
 
 
 class FramesTest(PicturesCase):

@@ -1,1 +1,1 @@
-"""Anybody's pictures, a folder for each of two classes."""
+"""Anybody's pictures, a folder for each class."""

@@ -27,7 +27,7 @@ class Source:
     path: the file.
     key: its path from the raw root.
     group: pseudonym of its patient.
-    label: its class, 0 or 1.
+    label: its class, from 0.
   """
 
   path: pathlib.Path
@@ -41,7 +41,8 @@ class Config(builders.Config):
   """Options of pictures in folders.
 
   Attributes:
-    positive: the folder of class 1; empty for the last one by the alphabet.
+    positive: of two folders the one of class 1; empty for the last one by the
+      alphabet. Three folders and more are always by the alphabet.
     group: regular expression that finds whose a picture is in its key; with a
       pair of brackets, what they hold. Empty for the table of patients, else
       DICOM's patients and each picture by itself.
@@ -82,12 +83,12 @@ def read(source: Source) -> cases.Example:
 
 
 class Builder(builders.CaseBuilder):
-  """Pictures of two classes."""
+  """Pictures of two classes or more."""
 
   HASHES_CONTENTS = True
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'The folder with a folder for each of two classes, or with train,'
-    ' validation and test, which have both.'
+    'The folder with a folder for each class, or with train, validation and'
+    ' test, which have all of them.'
   )
   BUILDER_CONFIGS = [Config(name='pictures')]
   read = staticmethod(read)
@@ -96,36 +97,51 @@ class Builder(builders.CaseBuilder):
     """Tells classes, patients and splits by folders and the table."""
     config = self.builder_config
     layout = layouts.find(manual_dir)
-    negative, positive = layout.classes
-    notes = []
-    if config.positive == negative:
-      negative, positive = positive, negative
-    elif not config.positive:
-      notes.append(
-        f'class 1 is {positive}, the last by the alphabet; the option positive'
-        ' chooses'
-      )
-    elif config.positive != positive:
-      raise ValueError(
-        f'{manual_dir}: found positive {config.positive!r}, expected one of'
-        f' {", ".join(layout.classes)}'
-      )
+    classes, notes = _order(layout.classes, config.positive, manual_dir)
     keys = {picture.key: picture.path for picture in layout.pictures}
     found = owners.find(list(keys.values()), manual_dir, config.group, keys.get)
     left_out = (*layout.left_out, *found.left_out)
     kept = [x for x in layout.pictures if x.path in found.groups]
     given = _given_splits(kept, found, manual_dir)
     sources = [
-      Source(x.path, x.key, found.groups[x.path], int(x.folder == positive))
+      Source(x.path, x.key, found.groups[x.path], classes.index(x.folder))
       for x in kept
     ]
     return cases.Listing(
       _divide(sources, given, config),
       left_out,
       (*notes, *found.notes),
-      (positive,),
-      negative,
+      classes[1:],
+      classes[0],
     )
+
+
+def _order(
+  folders: tuple[str, ...], positive: str, root: pathlib.Path
+) -> tuple[tuple[str, ...], list[str]]:
+  """Returns the classes from 0 on, and what to say of their order.
+
+  Raises:
+    ValueError: `positive` is none of two folders, or there are more.
+  """
+  listed = ', '.join(folders)
+  if len(folders) > 2:
+    if positive:
+      raise ValueError(
+        f'{root}: found positive {positive!r} and the classes {listed},'
+        ' expected it with two classes only; leave it out'
+      )
+    return folders, [f'classes from 0 on, by the alphabet: {listed}']
+  if positive and positive not in folders:
+    raise ValueError(
+      f'{root}: found positive {positive!r}, expected one of {listed}'
+    )
+  if positive:
+    return (*(x for x in folders if x != positive), positive), []
+  return folders, [
+    f'class 1 is {folders[1]}, the last by the alphabet; the option positive'
+    ' chooses'
+  ]
 
 
 def _given_splits(

@@ -33,12 +33,12 @@ class Layout:
 
   Attributes:
     pictures: those in folders of classes.
-    classes: the names of the two folders, by the alphabet.
+    classes: the names of the folders, two or more, by the alphabet.
     left_out: pictures that lie beside.
   """
 
   pictures: Sequence[Picture]
-  classes: tuple[str, str]
+  classes: tuple[str, ...]
   left_out: Sequence[cases.LeftOut]
 
 
@@ -46,15 +46,15 @@ def find(root: pathlib.Path) -> Layout:
   """Finds pictures by the names of folders.
 
   Args:
-    root: has two folders, or folders called as splits are, with the two in
-      each of them.
+    root: has a folder for each class, or folders called as splits are, with
+      such in them.
 
   Returns:
     what there is.
 
   Raises:
     ValueError: some folders are splits and others are not, or there are not
-      two classes.
+      at least two classes.
   """
   places = {
     path: path.relative_to(root).parts
@@ -65,8 +65,8 @@ def find(root: pathlib.Path) -> Layout:
   given = [name for name in tops if name.lower() in owners.SPLITS]
   if given and len(given) < len(tops):
     raise ValueError(
-      f'{root}: found the folders {", ".join(tops)}, expected either two'
-      ' classes or train, validation and test with both in each'
+      f'{root}: found the folders {", ".join(tops)}, expected either'
+      ' classes or train, validation and test with all classes in each'
     )
   depth = 1 if given else 0
   pictures, left_out = [], []
@@ -79,10 +79,10 @@ def find(root: pathlib.Path) -> Layout:
     split = owners.SPLITS[parts[0].lower()] if given else ''
     pictures.append(Picture(path, key, parts[depth], split))
   classes = sorted({picture.folder for picture in pictures})
-  if len(classes) != 2:
+  if len(classes) < 2:
     raise ValueError(
       f'{root}: found pictures of {len(classes)} classes'
-      f' ({", ".join(classes[:9]) or "none"}), expected a folder for each of'
-      ' two'
+      f' ({", ".join(classes) or "none"}), expected a folder for each of two'
+      ' or more'
     )
   return Layout(pictures, tuple(classes), left_out)

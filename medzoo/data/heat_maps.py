@@ -1,9 +1,10 @@
 """What in a picture spoke for its class, drawn over it for people to look at.
 
-Of Grad-CAM the more speaks for class 1 at a place the more it is coloured, from
-violet over orange to yellow. Integrated gradients are single pixels, so they
-are blurred a little and lie over greys: orange speaks for class 1, blue against
-it. Both are scaled to their own largest value.
+Of Grad-CAM the more speaks for the class at a place the more it is coloured,
+from violet over orange to yellow. Integrated gradients are single pixels, so
+they are blurred a little and lie over greys: orange speaks for the class, blue
+against it. Both are scaled to their own largest value. Which class it is says
+`types.Saliency`.
 """
 
 import numpy as np

@@ -37,8 +37,7 @@ def derive(
     preprocess: arguments of `labelled_pictures.prepare`.
 
   Raises:
-    ValueError: a case has no label, or another than 0 and 1, or there is no
-      case.
+    ValueError: a case has no label, or there is no case.
   """
   if not len(cases):
     raise ValueError(f'{directory}: there is no case to take pictures of')
@@ -70,8 +69,8 @@ class LabelledStore:
   """Random access to the pictures of a folder that `derive` made.
 
   Attributes:
-    labels: (n,) int32, 0 or 1.
-    positive: (n,) bool, whether the label is 1.
+    labels: (n,) int32, classes from 0.
+    positive: the same, see `pipeline.Store`.
   """
 
   def __init__(self, directory: pathlib.Path):
@@ -79,7 +78,7 @@ class LabelledStore:
     self._pixels = np.load(directory / 'pixels.npy', mmap_mode='r')
     self._sizes = np.load(directory / 'sizes.npy')
     self.labels = np.load(directory / 'labels.npy')
-    self.positive = self.labels == 1
+    self.positive = self.labels
 
   def __reduce__(self) -> tuple:
     # Worker processes open the files themselves; the maps are not sent.
@@ -92,7 +91,7 @@ class LabelledStore:
     """Returns one picture.
 
     Returns:
-      `image` (h, w, c) uint8; `label` () int32, 0 or 1; `sizes` (2,) int32,
+      `image` (h, w, c) uint8; `label` () int32; `sizes` (2,) int32,
       height and width of the part that is picture.
     """
     return {
@@ -106,8 +105,8 @@ class CodeStore:
   """Random access to what a network makes of pictures, in memory.
 
   Attributes:
-    labels: (n,) int32, 0 or 1.
-    positive: (n,) bool, whether the label is 1.
+    labels: (n,) int32, classes from 0.
+    positive: the same, see `pipeline.Store`.
   """
 
   def __init__(self, codes: np.ndarray, labels: np.ndarray):
@@ -115,20 +114,21 @@ class CodeStore:
 
     Args:
       codes: (n, ...) of any kind of number.
-      labels: (n,) of 0 and 1.
+      labels: (n,) int, classes from 0.
 
     Raises:
-      ValueError: there are not as many labels, or others than 0 and 1.
+      ValueError: there are not as many labels, or others than classes.
     """
     labels = np.asarray(labels)
-    if labels.shape != (len(codes),) or not np.isin(labels, (0, 1)).all():
+    if labels.shape != (len(codes),) or not _are_classes(labels):
+      found = sorted(set(labels.ravel().tolist()), key=str)
       raise ValueError(
-        f'found labels {np.unique(labels).tolist()} of shape {labels.shape}, '
-        f'expected 0 or 1 for each of {len(codes)} codes'
+        f'found labels {found} of shape {labels.shape}, expected a class from '
+        f'0 for each of {len(codes)} codes'
       )
     self._codes = codes
     self.labels = labels.astype(np.int32)
-    self.positive = self.labels == 1
+    self.positive = self.labels
 
   def __len__(self) -> int:
     return len(self._codes)
@@ -141,15 +141,18 @@ class CodeStore:
     }
 
 
+def _are_classes(labels: np.ndarray) -> bool:
+  return labels.dtype.kind in 'iu' and bool((labels >= 0).all())
+
+
 def _prepare(
   cases: Sequence[types.Case], preprocess: Mapping[str, Any], index: int
 ) -> tuple[labelled_pictures.Input, int]:
   """Returns the picture of one case, and its label."""
   case = cases[index]
-  if case.label not in (0, 1):
-    found = 'no label' if case.label is None else f'the label {case.label}'
+  if case.label is None:
     raise ValueError(
-      f'{case.volume.series_uid}: found {found}, expected 0 or 1, the class of '
-      'the picture'
+      f'{case.volume.series_uid}: found no label, expected the class of the '
+      'picture'
     )
   return labelled_pictures.prepare(case.volume, **preprocess), case.label

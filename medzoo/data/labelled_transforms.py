@@ -142,7 +142,7 @@ class ToExample(grain.transforms.Map):
 
     Returns:
       `image` (h, w, c) float32, of 8-bit images in [0, 1], codes as they are;
-      `label` () int32, 0 or 1.
+      `label` () int32.
     """
     image = element['image']
     if image.dtype == np.uint8:

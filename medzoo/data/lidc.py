@@ -149,9 +149,15 @@ def _slices(options: argparse.Namespace) -> None:
 
 def _tiles(options: argparse.Namespace) -> None:
   folder = _empty_folder(options.output)
-  with _whole(folder / 'tiles.csv') as file:
+  with (
+    _whole(folder / 'tiles.csv') as file,
+    # By this name and these columns image_folder knows patients.
+    _whole(folder / 'patients.csv') as patients,
+  ):
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(_TILE_COLUMNS)
+    owners = csv.writer(patients, lineterminator='\n')
+    owners.writerow(('file', 'patient'))
 
     def write(scan: lidc_scans.Scan) -> str:
       reading = lidc_scans.measure(scan, lidc_scans.read(scan))
@@ -172,6 +178,7 @@ def _tiles(options: argparse.Namespace) -> None:
         Image.fromarray(tile.pixels).save(folder / path)
         row = (path.as_posix(), tile.kind, scan.uid, reading.group)
         writer.writerow((*row, *tile.index))
+        owners.writerow((path.as_posix(), reading.group))
       return f'{len(tiles)} tiles'
 
     _each(options.path, write)
@@ -341,7 +348,10 @@ def _parser() -> argparse.ArgumentParser:
     help='the finest pixel; coarser where lungs do not fit (default 0.9)',
   )
   tiles = add(
-    'tiles', _tiles, 'DIR', 'PNG tiles, a folder a class, and tiles.csv'
+    'tiles',
+    _tiles,
+    'DIR',
+    'PNG tiles, a folder a class, tiles.csv, patients.csv',
   )
   tiles.add_argument(
     '--size', type=_at_least(1), default=64, help='pixels (default 64)'

@@ -23,7 +23,8 @@ class Store(Protocol):
   """Random access to examples on disk.
 
   Attributes:
-    positive: (n,) bool, whether there is something to find in an example.
+    positive: (n,) bool, whether there is something to find in an example; or
+      int, what of, from 1, where each kind is to have its share of a batch.
   """
 
   positive: np.ndarray
@@ -47,12 +48,15 @@ def train_batches(
   """Returns an endless iterator of augmented, mixed batches.
 
   Positives and negatives are shuffled and repeated each on their own, every
-  one once a round, and mixed evenly, so each batch has its share of both.
+  one once a round, and mixed evenly, so each batch has its share of both. Where
+  positives are of several kinds, so is each kind.
 
   Args:
     store: the examples.
     batch_size: examples in a batch, over all processes.
-    positive_share: part of a batch that is positive, between 0 and 1.
+    positive_share: part of a batch that is positive, between 0 and 1. With
+      several kinds of positives each kind has the weight `positive_share`, and
+      negatives have `1 - positive_share`: at 0.5 all are equally many.
     transforms: applied to each example in turn; the results are stacked.
     seed: of order and augmentation.
     process_index: which of the processes this is; each has its own examples.
@@ -72,12 +76,12 @@ def train_batches(
       f'batch of {batch_size} cannot be shared evenly by {process_count} '
       'processes'
     )
-  shares = {'positive': positive_share, 'negative': 1 - positive_share}
+  shares = _shares(store.positive, positive_share)
   streams, weights = [], []
-  for number, (name, share) in enumerate(shares.items()):
+  for number, (kind, name, share) in enumerate(shares):
     if share <= 0:
       continue
-    index = np.flatnonzero(store.positive == (name == 'positive'))
+    index = np.flatnonzero(store.positive == kind)
     index = index[process_index::process_count]
     if not len(index):
       raise ValueError(
@@ -117,6 +121,19 @@ def eval_batches(
   dataset = dataset.batch(batch_size, drop_remainder=False)
   dataset = dataset.map(lambda batch: _pad(batch, batch_size))
   return dataset.to_iter_dataset(_READ_OPTIONS)
+
+
+def _shares(
+  kinds: np.ndarray, positive_share: float
+) -> list[tuple[int, str, float]]:
+  """Returns each kind of example, the last first, its name and its weight."""
+  highest = max(int(kinds.max(initial=0)), 1)
+  if highest == 1:
+    names = ['negative', 'positive']
+  else:
+    names = [f'class {kind}' for kind in range(highest + 1)]
+  weights = [1 - positive_share] + [positive_share] * highest
+  return list(zip(range(highest + 1), names, weights, strict=True))[::-1]
 
 
 class _Subset:

@@ -32,6 +32,64 @@ def log_odds(logits: Float[Array, '*b outputs']) -> Float[Array, '*b']:
   raise ValueError(f'found {logits.shape[-1]} outputs, expected 1 or 2')
 
 
+def scores(logits: Float[Array, 'b outputs']) -> Float[Array, 'b ...']:
+  """Returns what tells the classes of pictures apart, float32.
+
+  Of one or two outputs these are the `log_odds`, (b,), of more the logits
+  themselves, (b, classes). The functions below take either.
+  """
+  if logits.shape[-1] <= 2:
+    return log_odds(logits)
+  return logits.astype(jnp.float32)
+
+
+def smoothed_cross_entropy(
+  scores: Float[Array, 'b ...'],
+  labels: Int[Array, ' b'],
+  smoothing: float = 0.0,
+) -> Float[Array, ' b']:
+  """Returns the cross-entropy of each picture, in nats.
+
+  Args:
+    scores: see `scores`.
+    labels: the classes, from 0.
+    smoothing: the share of a label's certainty that is spread evenly over all
+      classes (Szegedy et al. 2016).
+  """
+  if scores.ndim == 1:
+    sure = labels.astype(jnp.float32)
+    targets = sure + smoothing * (0.5 - sure)
+    return optax.sigmoid_binary_cross_entropy(scores, targets)
+  targets = jax.nn.one_hot(labels, scores.shape[-1])
+  targets += smoothing * (1 / scores.shape[-1] - targets)
+  return optax.softmax_cross_entropy(scores, targets)
+
+
+def called(scores: Float[Array, 'b ...']) -> Int[Array, ' b']:
+  """Returns the class of the highest probability; of two equal ones 1."""
+  if scores.ndim == 1:
+    return (scores >= 0).astype(jnp.int32)
+  return scores.argmax(axis=-1)
+
+
+def evidence(
+  scores: Float[Array, 'b ...'], classes: Int[Array, ' b'] | None
+) -> Float[Array, ' b']:
+  """Returns the log-odds of a class against all others.
+
+  Args:
+    scores: see `scores`.
+    classes: which class, of three or more; not looked at where there are two,
+      of which it is always class 1.
+  """
+  if scores.ndim == 1:
+    return scores
+  chosen = jax.nn.one_hot(classes, scores.shape[-1], dtype=bool)
+  others = jnp.where(chosen, -jnp.inf, scores)
+  own = jnp.where(chosen, scores, 0).sum(axis=-1)
+  return own - jax.nn.logsumexp(others, axis=-1)
+
+
 def masked_mean(
   values: Float[Array, ' b'], weights: Float[Array, ' b'] | Bool[Array, ' b']
 ) -> Float[Array, '']:

@@ -203,14 +203,42 @@ def most_certain(
     surest first: those whose class as called has the highest probability.
   """
   called, probability = predictions.called, predictions.probability
-  surest = np.argsort(-np.where(called, probability, 1 - probability),
-                      kind='stable')  # fmt: skip
-  wrong = surest[(called != predictions.positive)[surest]]
-  right = [
-    surest[(called == value)[surest] & (predictions.positive == value)[surest]]
-    for value in (True, False)
+  certainty = np.where(called, probability, 1 - probability)
+  return choose_certain(
+    predictions.positive, called, certainty, 2, mistakes=mistakes, hits=hits
+  )
+
+
+def choose_certain(
+  labels: np.ndarray,
+  called: np.ndarray,
+  certainty: np.ndarray,
+  num_classes: int,
+  *,
+  mistakes: int,
+  hits: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Chooses pictures to look at, of any number of classes.
+
+  Args:
+    labels: (n,) classes.
+    called: (n,) classes that pictures were called.
+    certainty: (n,) probability of the class that each was called.
+    num_classes: how many there are.
+    mistakes: at most so many that were called what they are not.
+    hits: at most so many of each class that were called what they are.
+
+  Returns:
+    Indices of mistakes, and of hits class by class from the last one down,
+    each the surest first.
+  """
+  surest = np.argsort(-certainty, kind='stable')
+  right = (called == labels)[surest]
+  found = [
+    surest[right & (labels == value)[surest]][:hits]
+    for value in reversed(range(num_classes))
   ]
-  return wrong[:mistakes], np.concatenate([each[:hits] for each in right])
+  return surest[~right][:mistakes], np.concatenate(found)
 
 
 def metrics(
@@ -239,7 +267,7 @@ def metrics(
   }
   num_groups = draws.shape[1]
   areas = _areas_of(predictions, index, draws)
-  errors = _calibration_errors(predictions, index, draws)
+  errors = calibration_errors(predictions, index, draws)
   return {
     'accuracy': entries.pop('accuracy'),
     'auc': bootstrap.entry(*areas, num_groups, _ONE_CLASS),
@@ -250,6 +278,27 @@ def metrics(
       'labels': ['class 0', 'class 1'],
     },
   }
+
+
+def calibration_errors(
+  predictions: Predictions, index: np.ndarray, draws: np.ndarray
+) -> tuple[float, np.ndarray]:
+  """Computes the expected calibration error, see `metrics`.
+
+  Args:
+    predictions: of n pictures.
+    index: (n,) group of each picture.
+    draws: (r, groups) from `bootstrap.draw`.
+
+  Returns:
+    The error, and (r,) that of each resample.
+  """
+  gaps = np.zeros((draws.shape[1], NUM_BINS))
+  excess = predictions.probability - predictions.positive
+  np.add.at(gaps, (index, _bin(predictions)), excess)
+  sizes = np.bincount(index, minlength=draws.shape[1])
+  samples = np.abs(draws @ gaps).sum(axis=1) / (draws @ sizes)
+  return np.abs(gaps.sum(axis=0)).sum() / sizes.sum(), samples
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
@@ -336,15 +385,3 @@ def _areas(
 def _bin(predictions: Predictions) -> np.ndarray:
   place = (predictions.probability * NUM_BINS).astype(int)
   return np.minimum(place, NUM_BINS - 1)
-
-
-def _calibration_errors(
-  predictions: Predictions, index: np.ndarray, draws: np.ndarray
-) -> tuple[float, np.ndarray]:
-  """Returns the expected calibration error, and that of each resample."""
-  gaps = np.zeros((draws.shape[1], NUM_BINS))
-  excess = predictions.probability - predictions.positive
-  np.add.at(gaps, (index, _bin(predictions)), excess)
-  sizes = np.bincount(index, minlength=draws.shape[1])
-  samples = np.abs(draws @ gaps).sum(axis=1) / (draws @ sizes)
-  return np.abs(gaps.sum(axis=0)).sum() / sizes.sum(), samples

@@ -2,14 +2,16 @@
 
 Histograms of oriented gradients (Dalal and Triggs 2005), a histogram of colours
 or greys and a thumbnail, which says where they are, go into a kernel ridge
-regression. The baseline that a network has to beat to be worth its while: all
-of it is older than deep learning, and it learns in seconds.
+regression, of three classes and more one against all others. The baseline that
+a network has to beat to be worth its while: all of it is older than deep
+learning, and it learns in seconds.
 """
 
 import base64
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -38,16 +40,18 @@ class Settings:
   Attributes:
     gamma: of the kernel exp(-gamma |x - y|^2).
     examples: (n, k) float16 features of the training pictures, in base 64.
-    weights: (n,) float32 weights of them, in base 64.
-    scale: of the calibration of what the ridge gives to log-odds.
+    weights: (n,) float32 weights of them, of three classes and more
+      (n, classes), in base 64.
+    scale: of the calibration of what the ridge gives to log-odds; of three
+      classes and more a number for each, against all others.
     shift: of the same.
   """
 
   gamma: float
   examples: str
   weights: str
-  scale: float
-  shift: float
+  scale: float | tuple[float, ...]
+  shift: float | tuple[float, ...]
 
 
 def features(volume: types.Volume) -> np.ndarray:
@@ -106,7 +110,7 @@ def tune(
     ValueError: the pictures are of one group only.
   """
   examples = np.stack([features(cases[i].volume) for i in range(len(cases))])
-  positive = np.array(cases.labels, bool)
+  positive = _one_versus_rest(cases.labels)
   signs = np.where(positive, 1.0, -1.0)
   squares = _squares(examples, examples)
   folds = sources.kfold(
@@ -121,13 +125,11 @@ def tune(
     choices.append((score(cases, found), gamma, ridge, held_out))
   _, gamma, ridge, held_out = max(choices, key=lambda choice: choice[0])
   weights = _solve(np.exp(-gamma * squares), signs, ridge)
-  fitted = calibration.platt(positive, held_out)
   return Settings(
     gamma,
     base64.b64encode(examples.tobytes()).decode(),
     base64.b64encode(weights.astype(np.float32).tobytes()).decode(),
-    fitted.scale,
-    fitted.shift,
+    *_calibrate(positive, held_out),
   )
 
 
@@ -144,13 +146,15 @@ class HogRidge:
     gamma: float,
     examples: str,
     weights: str,
-    scale: float,
-    shift: float,
+    scale: float | tuple[float, ...],
+    shift: float | tuple[float, ...],
   ):
     # It has no network, and its own size of pictures.
     del models, preprocess
     self._gamma = gamma
-    self._weights = np.frombuffer(base64.b64decode(weights), np.float32)
+    scale, shift = np.array(scale), np.array(shift)
+    flat = np.frombuffer(base64.b64decode(weights), np.float32)
+    self._weights = flat.reshape(-1, *scale.shape)
     values = np.frombuffer(base64.b64decode(examples), np.float16)
     self._examples = values.reshape(len(self._weights), -1).astype(np.float64)
     self._calibration = scale, shift
@@ -164,6 +168,26 @@ class HogRidge:
     value = np.exp(-self._gamma * squares) @ self._weights
     scale, shift = self._calibration
     return {'picture': types.PictureScore(scale * value + shift)}
+
+
+def _one_versus_rest(labels: Sequence[int]) -> np.ndarray:
+  """Returns (n,) bool, of class 1 or not; of three and more (n, classes)."""
+  labels = np.array(labels)
+  if labels.max() <= 1:
+    return labels > 0
+  return labels[:, None] == np.arange(labels.max() + 1)
+
+
+def _calibrate(positive: np.ndarray, values: np.ndarray) -> tuple[Any, Any]:
+  """Returns scale and shift, or tuples with those of each class."""
+  if positive.ndim == 1:
+    fitted = calibration.platt(positive, values)
+    return fitted.scale, fitted.shift
+  each = [
+    calibration.platt(*column)
+    for column in zip(positive.T, values.T, strict=True)
+  ]
+  return tuple(x.scale for x in each), tuple(x.shift for x in each)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
@@ -184,8 +208,11 @@ def _held_out(
   folds: Sequence[np.ndarray],
   ridge: float,
 ) -> np.ndarray:
-  """Returns what is said of each picture by those of the other folds."""
-  values = np.zeros(len(signs))
+  """Returns what is said of each picture by those of the other folds.
+
+  Its shape is that of the signs, (n,) or (n, classes).
+  """
+  values = np.zeros(signs.shape)
   for fold in folds:
     rest = np.setdiff1d(np.arange(len(signs)), fold)
     weights = _solve(kernel[np.ix_(rest, rest)], signs[rest], ridge)

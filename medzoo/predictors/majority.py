@@ -19,10 +19,11 @@ class Settings:
   """What `tune` finds.
 
   Attributes:
-    logit: log-odds of class 1 among the training pictures.
+    logit: log-odds of class 1 among the training pictures; of three classes
+      and more the logarithm of each one's share.
   """
 
-  logit: float
+  logit: float | tuple[float, ...]
 
 
 def tune(
@@ -38,12 +39,14 @@ def tune(
     grid: {}.
 
   Returns:
-    The log-odds, one picture of each class being added, so that they are
-    finite.
+    The log-odds or logarithms, one picture of each class being added, so that
+    they are finite.
   """
   del score, grid
-  positive = sum(cases.labels)
-  return Settings(math.log((positive + 1) / (len(cases) - positive + 1)))
+  counts = np.bincount(cases.labels, minlength=2) + 1
+  if len(counts) == 2:
+    return Settings(math.log(counts[1] / counts[0]))
+  return Settings(tuple(np.log(counts / counts.sum()).tolist()))
 
 
 class Majority:
@@ -56,7 +59,7 @@ class Majority:
     models: Mapping[str, object],
     preprocess: Mapping[str, object],
     *,
-    logit: float,
+    logit: float | tuple[float, ...],
   ):
     # It has no network, and looks at nothing.
     del models, preprocess
@@ -67,7 +70,7 @@ class Majority:
   ) -> dict[str, types.PictureScore]:
     """Returns the same `picture` for every picture."""
     del variables, volume
-    return {'picture': types.PictureScore(np.float64(self._logit))}
+    return {'picture': types.PictureScore(np.array(self._logit, np.float64))}
 
 
 Predictor = Majority

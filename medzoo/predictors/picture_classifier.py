@@ -68,7 +68,8 @@ class PictureClassifier:
       volume: a picture.
 
     Returns:
-      `picture`, its log-odds, and `saliency`, unless that is left out.
+      `picture`, its log-odds or logits, and `saliency`, unless that is left
+      out.
     """
     picture = labelled_pictures.prepare(volume, **self.preprocess)
     pixels = picture.pixels[None]

@@ -1,6 +1,7 @@
-"""Which parts of a picture speak for class 1.
+"""Which parts of a picture speak for the class that is looked for.
 
-Two maps that answer it: Grad-CAM (Selvaraju et al. 2017), coarse, by the last
+That is class 1 of two, and of more the one that the picture is called. Two
+maps that answer it: Grad-CAM (Selvaraju et al. 2017), coarse, by the last
 convolution's maps, and integrated gradients (Sundararajan et al. 2017), of
 every pixel.
 """
@@ -36,11 +37,11 @@ class Whole:
     return self.model.apply(variables[0], image, train=False, method='encode')
 
   def classify(self, variables: tuple[Any], maps: jax.Array) -> jax.Array:
-    """Returns (b,) the log-odds of class 1 that it sees in them."""
+    """Returns (b,) or (b, classes), its `losses.classification.scores`."""
     outputs = self.model.apply(
       variables[0], maps, train=False, method='classify'
     )
-    return classification.log_odds(outputs['logits'])
+    return classification.scores(outputs['logits'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +65,11 @@ class Pair:
     return outputs['block5_conv3' if self.tap == 'pool5' else self.tap]
 
   def classify(self, variables: tuple[Any, Any], maps: jax.Array) -> jax.Array:
-    """Returns (b,) the log-odds of class 1 that the head sees in them."""
+    """Returns (b,) or (b, classes), the head's scores."""
     if self.tap == 'pool5':
       maps = nn.max_pool(maps, (2, 2), strides=(2, 2))
     outputs = self.head.apply(variables[1], maps, train=False)
-    return classification.log_odds(outputs['logits'])
+    return classification.scores(outputs['logits'])
 
 
 Network = Whole | Pair
@@ -123,21 +124,32 @@ class Explainer:
     return _explain(self._network, self._steps, own, pixels)
 
 
-def grad_cam(network: Network, variables: Any, image: jax.Array) -> jax.Array:
-  """Weighs the last convolution's maps by what they add to class 1.
+def grad_cam(
+  network: Network,
+  variables: Any,
+  image: jax.Array,
+  classes: jax.Array | None = None,
+) -> jax.Array:
+  """Weighs the last convolution's maps by what they add to a class.
 
-  Equations 1 and 2 of Selvaraju et al. 2017, of the log-odds.
+  Equations 1 and 2 of Selvaraju et al. 2017, of the log-odds of the class.
 
   Args:
     network: splits in two at these maps.
     variables: of its parts.
     image: (b, h, w, c) as the network takes it.
+    classes: (b,) which class, where the network tells three or more.
 
   Returns:
     (b, i, j) at the maps' own resolution, 0 and up.
   """
+
+  def log_odds(maps: jax.Array) -> jax.Array:
+    scores = network.classify(variables, maps)
+    return classification.evidence(scores, classes).sum()
+
   maps = network.encode(variables, image)
-  gradient = jax.grad(lambda x: network.classify(variables, x).sum())(maps)
+  gradient = jax.grad(log_odds)(maps)
   weights = gradient.mean((1, 2), keepdims=True)
   return jax.nn.relu((weights * maps).sum(-1))
 
@@ -147,6 +159,7 @@ def integrated_gradients(
   variables: Any,
   image: jax.Array,
   baseline: jax.Array | float,
+  classes: jax.Array | None = None,
   *,
   steps: int,
 ) -> jax.Array:
@@ -161,14 +174,16 @@ def integrated_gradients(
     variables: of its parts.
     image: (b, h, w, c) as the network takes it.
     baseline: of the same shape, or one that goes with it.
+    classes: (b,) which class, where the network tells three or more.
     steps: into which the way from the baseline is cut.
 
   Returns:
-    (b, h, w), negative where a pixel speaks against class 1.
+    (b, h, w), negative where a pixel speaks against the class.
   """
 
   def logits(image: jax.Array) -> jax.Array:
-    return network.classify(variables, network.encode(variables, image)).sum()
+    scores = network.classify(variables, network.encode(variables, image))
+    return classification.evidence(scores, classes).sum()
 
   def add(total: jax.Array, share: jax.Array) -> tuple[jax.Array, None]:
     return total + jax.grad(logits)(baseline + share * difference), None
@@ -187,6 +202,8 @@ def _explain(
   image = pixels
   if image.dtype == jnp.uint8:
     image = image.astype(jnp.float32) / 255
-  return grad_cam(network, variables, image), integrated_gradients(
-    network, variables, image, 0.0, steps=steps
+  scores = network.classify(variables, network.encode(variables, image))
+  classes = classification.called(scores)
+  return grad_cam(network, variables, image, classes), integrated_gradients(
+    network, variables, image, 0.0, classes, steps=steps
   )

@@ -63,14 +63,15 @@ class Scorer:
       pixels: (b, h, w, c), uint8, or floats in [0, 1].
 
     Returns:
-      (b,) float32, the log-odds of class 1 rather than 0.
+      float32, see `losses.classification.scores`: (b,) the log-odds of class 1
+      rather than 0, or (b, classes) the logits of three classes and more.
     """
     own = tuple(variables[name] for name in self.stages)
-    return _log_odds(self._models, self._tap, own, pixels)
+    return _scores(self._models, self._tap, own, pixels)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _log_odds(
+def _scores(
   models: tuple[nn.Module, ...], tap: str, variables: Any, pixels: jax.Array
 ) -> jax.Array:
   """Compiled once for each pair of models and each shape."""
@@ -80,4 +81,4 @@ def _log_odds(
   for model, own in zip(models[:-1], variables[:-1], strict=True):
     image = model.apply(own, image, train=False)[tap]
   logits = models[-1].apply(variables[-1], image, train=False)['logits']
-  return classification.log_odds(logits)
+  return classification.scores(logits)

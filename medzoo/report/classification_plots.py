@@ -4,15 +4,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import matplotlib.figure
 import numpy as np
 
 from medzoo.metrics import classification
 from medzoo.metrics import froc_plot
+from medzoo.metrics import multiclass
 
 _DPI = 120
 
 Systems = Mapping[str, classification.Predictions]
+_GUESS = {'color': '#a1a1aa', 'lw': 1, 'ls': ':'}
+# Inches of a matrix of two classes, and for each further one.
+_MATRIX, _MORE = (3.0, 2.9), 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,23 +46,47 @@ def curves(systems: Systems) -> bytes | None:
   positive = next(iter(systems.values())).positive
   if positive.all() or not positive.any():
     return None
-  figure = matplotlib.figure.Figure(figsize=(9.6, 5.0), layout='constrained')
-  left, right = figure.subplots(1, 2)
-  for i, (label, predictions) in enumerate(systems.items()):
-    _draw_curves(left, right, label, predictions, _line(i))
-  guess = {'color': '#a1a1aa', 'lw': 1, 'ls': ':'}
-  left.plot([0, 1], [0, 1], **guess)
-  right.axhline(positive.mean(), **guess)
-  left.set(xlabel='1 - specificity', ylabel='Sensitivity')
-  right.set(xlabel='Sensitivity (recall)', ylabel='Precision')
-  for axes in (left, right):
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    _tidy(axes)
-  handles, names = left.get_legend_handles_labels()
-  figure.legend(
-    handles, names, loc='outside upper center', ncols=3, frameon=False
-  )
-  return froc_plot.to_png(figure)
+  figure, left, right = _curve_axes()
+  for i, (label, said) in enumerate(systems.items()):
+    _draw_curve(
+      left, right, label, said.logits, said.positive, said.called, _line(i)
+    )
+  right.axhline(positive.mean(), **_GUESS)
+  return _with_legend(figure, left)
+
+
+def class_curves(
+  predictions: multiclass.Predictions, names: Sequence[str]
+) -> bytes | None:
+  """Draws ROC and precision-recall curves of each class against all others.
+
+  Args:
+    predictions: of three classes and more; where pictures are called a class
+      is marked.
+    names: of the classes, from class 0 on.
+
+  Returns:
+    A PNG; None where there is one class only.
+  """
+  if len(set(predictions.labels.tolist())) < 2:
+    return None
+  figure, left, right = _curve_axes()
+  scores = multiclass.evidence(predictions.logits)
+  for k, name in enumerate(names):
+    own = predictions.labels == k
+    if own.any():
+      label = f'{name} (AUC {classification.auc(own, scores[:, k]):.3f})'
+      colour = matplotlib.colormaps['tab10'](k % 10)
+      _draw_curve(
+        left,
+        right,
+        label,
+        scores[:, k],
+        own,
+        predictions.called == k,
+        {'color': colour, 'lw': 1.8, 'zorder': 3},
+      )
+  return _with_legend(figure, left)
 
 
 def reliability(systems: Systems, name: str) -> bytes:
@@ -65,7 +94,7 @@ def reliability(systems: Systems, name: str) -> bytes:
 
   Args:
     systems: label -> what was said; the model first, then its baselines.
-    name: of class 1.
+    name: of class 1, or of what else the probabilities are.
 
   Returns:
     A PNG; beside the curves how many pictures the model gave each probability.
@@ -96,20 +125,26 @@ def reliability(systems: Systems, name: str) -> bytes:
   return froc_plot.to_png(figure)
 
 
-def confusion(systems: Systems, names: Sequence[str]) -> bytes:
+def confusion(
+  systems: Systems | Mapping[str, multiclass.Predictions], names: Sequence[str]
+) -> bytes:
   """Draws confusion matrices side by side, shares of each row in colour.
 
   Args:
-    systems: label -> what was said; the model first, then its baselines.
-    names: of class 0 and class 1.
+    systems: label -> what was said, of two classes or of more; the model
+      first, then its baselines.
+    names: of the classes, from class 0 on.
 
   Returns:
     A PNG.
   """
-  figure, places = _grid(len(systems), 3, (3.0, 2.9))
+  more = _MORE * (len(names) - 2)
+  size = _MATRIX[0] + more, _MATRIX[1] + more
+  figure, places = _grid(len(systems), 3 if len(names) < 4 else 2, size)
   for axes, (label, predictions) in zip(places, systems.items(), strict=False):
     axes.set_axis_on()
-    matrix = classification.confusion_matrix(predictions)
+    kind = classification if len(names) == 2 else multiclass
+    matrix = kind.confusion_matrix(predictions)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
@@ -118,8 +153,8 @@ def confusion(systems: Systems, names: Sequence[str]) -> bytes:
         column, row, f'{count:,}\n{share:.0%}', ha='center', va='center',
         color='w' if share > 0.55 else 'k',
       )  # fmt: skip
-    axes.set_xticks((0, 1), names)
-    axes.set_yticks((0, 1), names, rotation=90, va='center')
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, rotation=90, va='center')
     axes.set(xlabel='Called', ylabel='Truth')
     axes.set_title(label, fontsize=10)
   return froc_plot.to_png(figure)
@@ -174,26 +209,59 @@ def _line(i: int) -> dict[str, Any]:
   }
 
 
-def _draw_curves(
+def _curve_axes() -> tuple[matplotlib.figure.Figure, Any, Any]:
+  """Returns a figure, and its places of ROC and precision-recall curves."""
+  figure = matplotlib.figure.Figure(figsize=(9.6, 5.0), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  left.set(xlabel='1 - specificity', ylabel='Sensitivity')
+  right.set(xlabel='Sensitivity (recall)', ylabel='Precision')
+  for axes in (left, right):
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    _tidy(axes)
+  return figure, left, right
+
+
+def _with_legend(figure: matplotlib.figure.Figure, left: Any) -> bytes:
+  left.plot([0, 1], [0, 1], **_GUESS)
+  handles, names = left.get_legend_handles_labels()
+  figure.legend(
+    handles, names, loc='outside upper center', ncols=3, frameon=False
+  )
+  return froc_plot.to_png(figure)
+
+
+def _draw_curve(
   left: Any,
   right: Any,
   label: str,
-  predictions: classification.Predictions,
+  scores: np.ndarray,
+  positive: np.ndarray,
+  called: np.ndarray,
   line: Mapping[str, Any],
 ) -> None:
-  points = classification.curve(predictions.positive, predictions.logits)
+  """Draws a system's, or a class's, curves and its operating point.
+
+  Args:
+    left: gets the ROC curve.
+    right: gets the precision-recall curve.
+    label: for the legend.
+    scores: (n,) by which pictures are ordered.
+    positive: (n,) bool, what they are.
+    called: (n,) bool, what they were called.
+    line: how to draw.
+  """
+  points = classification.curve(positive, scores)
   left.plot(points.false_positive_rate, points.sensitivity, label=label, **line)
   # At no sensitivity there is no precision, it is 1 by agreement only.
   right.plot(points.sensitivity[1:], points.precision[1:], **line)
-  (true, false), (missed, hits) = classification.confusion_matrix(predictions)
   dot = {
     'marker': 'o', 'ms': 8, 'mfc': 'w', 'mew': 2, 'mec': line['color'],
     'zorder': 4, 'clip_on': False,
   }  # fmt: skip
-  sensitivity = hits / (hits + missed)
-  left.plot(false / (false + true), sensitivity, **dot)
-  if hits + false:
-    right.plot(sensitivity, hits / (hits + false), **dot)
+  sensitivity = called[positive].mean()
+  left.plot(called[~positive].mean(), sensitivity, **dot)
+  if called.any():
+    right.plot(sensitivity, positive[called].mean(), **dot)
 
 
 def _tidy(axes: Any) -> None:

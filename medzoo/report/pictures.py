@@ -16,11 +16,15 @@ from medzoo.data import heat_maps
 from medzoo.data import sources
 from medzoo.data import views
 from medzoo.metrics import classification
+from medzoo.metrics import multiclass
+from medzoo.report import class_words
 from medzoo.report import classification_plots
 from medzoo.report import figures as common
 from medzoo.report import labels
 from medzoo.report import page
 from medzoo.report import windows
+
+Predictions = classification.Predictions | multiclass.Predictions
 
 _MODEL = 'This model'
 # Pixels of the longer side of a picture: a page stays below 6 MB.
@@ -84,9 +88,13 @@ def figures(
     systems[labels.plain(name)] = _read(predictions / name, cases.keys, point)
   classes = class_names(results)
   mine = systems[_MODEL]
-  wrong, right = classification.most_certain(mine)
+  several = len(classes) > 2
+  kind = multiclass if several else classification
+  wrong, right = kind.most_certain(mine)
+  hits_shown = multiclass.hits_shown(len(classes)) if several else 'six'
   saliency = _read_saliency(predictions / 'saliency')
-  told = _SALIENCY.format(classes[1]) if saliency else ''
+  explained = 'the class that it was called' if several else classes[1]
+  told = _SALIENCY.format(explained) if saliency else ''
   mistakes, hits = (
     classification_plots.gallery(
       [_panel(cases, i, mine, classes, saliency) for i in chosen.tolist()],
@@ -95,44 +103,36 @@ def figures(
     for chosen in (wrong, right)
   )
   return [
-    page.Figure(
-      'ROC and precision-recall',
-      classification_plots.curves(systems),
-      'Circles are the operating points; the dotted lines are what guessing '
-      'reaches.',
-    ),
+    _curves(systems, classes),
     page.Figure(
       'Confusion matrices',
       classification_plots.confusion(systems, classes),
       'Pictures by what they are and by what they were called; percentages are '
       'of a row.',
     ),
-    page.Figure(
-      'Calibration',
-      classification_plots.reliability(systems, classes[1]),
-      'Of the pictures that were given about one probability, the share that '
-      f'is {classes[1]}; on the dotted line the two agree. Beside, how many '
-      'pictures this model gave it.',
-    ),
+    _calibration(systems, classes),
     page.Figure('The surest mistakes', mistakes, told),
     page.Figure(
       'The surest hits',
       hits,
-      f'Up to six of each class. {told}'.strip(),
+      f'Up to {hits_shown} of each class. {told}'.strip(),
     ),
   ]
 
 
-def class_names(results: Mapping[str, Any]) -> tuple[str, str]:
-  """Returns what class 0 and class 1 are called."""
+def class_names(results: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns what class 0, class 1 and any further ones are called."""
   dataset = results['dataset']
-  named = dataset.get('background'), *dataset.get('classes', ())
-  return named[0] or 'class 0', dict(enumerate(named)).get(1) or 'class 1'
+  named = dataset.get('background'), *(dataset.get('classes') or [''])
+  return tuple(name or f'class {k}' for k, name in enumerate(named))
 
 
 def names(results: Mapping[str, Any]) -> dict[str, labels.Label]:
   """Returns what the metrics are called."""
-  no, yes = class_names(results)
+  classes = class_names(results)
+  if len(classes) > 2:
+    return class_words.names(classes)
+  no, yes = classes
   return {
     'accuracy': labels.Label(
       'Accuracy', 'Share of the pictures that were called what they are.'
@@ -181,6 +181,12 @@ def names(results: Mapping[str, Any]) -> dict[str, labels.Label]:
 def notes(results: Mapping[str, Any]) -> list[str]:
   """Returns what else a reader ought to know."""
   point = results['threshold']
+  groups = (
+    'Intervals are over groups of pictures that belong together: those of one '
+    'patient, study or sequence.'
+  )
+  if 'temperature' in point:
+    return [*class_words.notes(point), groups]
   yes = class_names(results)[1]
   if 'why' in point:
     calibrated = (
@@ -198,14 +204,50 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     f'{yes}. This threshold has the largest Youden index, sensitivity plus '
     'specificity less 1, on validation pictures. The AUC knows no threshold.',
     'Each baseline was calibrated and given a threshold in the same way.',
-    'Intervals are over groups of pictures that belong together: those of one '
-    'patient, study or sequence.',
+    groups,
   ]
+
+
+def _curves(
+  systems: Mapping[str, Predictions], classes: Sequence[str]
+) -> page.Figure:
+  title = 'ROC and precision-recall'
+  if len(classes) > 2:
+    return page.Figure(
+      f'{title} of each class',
+      classification_plots.class_curves(systems[_MODEL], classes),
+      'Of this model, each class against all others, with the area under its '
+      'ROC curve. Circles are where pictures are called the class, the '
+      'likeliest one, and need not lie on its curve; the dotted line is what '
+      'guessing reaches.',
+    )
+  return page.Figure(
+    title,
+    classification_plots.curves(systems),
+    'Circles are the operating points; the dotted lines are what guessing '
+    'reaches.',
+  )
+
+
+def _calibration(
+  systems: Mapping[str, Predictions], classes: Sequence[str]
+) -> page.Figure:
+  name = classes[1]
+  if len(classes) > 2:
+    name = 'the class as called'
+    systems = {label: said.certainty for label, said in systems.items()}
+  return page.Figure(
+    'Calibration',
+    classification_plots.reliability(systems, name),
+    'Of the pictures that were given about one probability, the share that '
+    f'is {name}; on the dotted line the two agree. Beside, how many '
+    'pictures this model gave it.',
+  )
 
 
 def _read(
   folder: pathlib.Path, keys: Sequence[str], point: Mapping[str, Any]
-) -> classification.Predictions:
+) -> Predictions:
   """Reads what was said of cases, in their order."""
   path = folder / 'predictions.csv'
   with path.open(newline='', encoding='utf-8') as file:
@@ -215,6 +257,15 @@ def _read(
     raise ValueError(
       f'{path}: found no picture {missing[0]}, expected all that were scored; '
       'score them again'
+    )
+  if 'temperature' in point:
+    columns = [x for x in rows[keys[0]] if x.startswith('probability_')]
+    shares = np.array(
+      [[float(rows[key][x]) for x in columns] for key in keys], float
+    )
+    return multiclass.Predictions(
+      np.array([int(rows[key]['label']) for key in keys]),
+      np.log(np.maximum(shares, np.finfo(float).tiny)),
     )
   probability = np.array([float(rows[key]['probability']) for key in keys])
   positive = np.array([rows[key]['label'] == '1' for key in keys])
@@ -238,16 +289,21 @@ def _read_saliency(folder: pathlib.Path) -> dict[str, types.Saliency]:
 def _panel(
   cases: views.Pictures,
   index: int,
-  predictions: classification.Predictions,
+  predictions: Predictions,
   classes: Sequence[str],
   saliency: Mapping[str, types.Saliency],
 ) -> classification_plots.Panel:
   case, key = cases[index], cases.keys[index]
   shown = saliency.get(key)
-  there = classes[int(predictions.positive[index])]
   called = classes[int(predictions.called[index])]
+  if len(classes) > 2:
+    there, name = classes[predictions.labels[index]], called
+    probability = predictions.certainty.probability[index]
+  else:
+    there, name = classes[int(predictions.positive[index])], classes[1]
+    probability = predictions.probability[index]
   return classification_plots.Panel(
     heat_maps.row(case.volume, shown, _SIDE),
     f'picture {index + 1} of {len(cases)}: {there}, called {called}\n'
-    f'probability of {classes[1]} {predictions.probability[index]:.3f}',
+    f'probability of {name} {probability:.3f}',
   )

@@ -299,6 +299,8 @@ def _summary(
 
 def _told(case: Mapping[str, Any]) -> str:
   """Says in words what came of a case."""
+  if case['threshold'] is None:
+    return f'{case["class"]}, of probability {case["probability"]:.3f}'
   threshold = f'{case["threshold"]:.3f}'
   if 'class' in case:
     return (

@@ -21,7 +21,9 @@ import jax
 import medzoo
 from medzoo.data import sources
 from medzoo.data import views
+from medzoo.metrics import multiclass
 from medzoo.train import build
+from medzoo.train import classes
 from medzoo.train import evaluate
 from medzoo.train import folds
 from medzoo.train import memory
@@ -204,6 +206,8 @@ def evaluate_on(
   data = Data(config, prepare)
   peak = {'prepare': memory.peak_mb()}
   memory.reset_peak()
+  if facts.background:
+    classes.check_same([facts.background, *facts.classes], data.class_names)
   cases = data.open('all')
   with contextlib.closing(writers.Writer(output)) as writer:
     run = stages.Run(
@@ -248,7 +252,17 @@ def make_runs(
   data: 'Data',
   writer: writers.Writer,
 ) -> list[stages.Run]:
-  """Returns the run of a work folder, or one a fold."""
+  """Returns the run of a work folder, or one a fold.
+
+  Raises:
+    build.ConfigError: a head tells another number of classes than there are.
+    ValueError: a class has no training picture, or the splits are at fault.
+  """
+  config = classes.fill(config, data.class_names)
+  splits_of = data.splits()
+  for name, splits in splits_of.items():
+    prefix = f'{name}/' if name else ''
+    classes.check_training(splits['train'].labels, data.class_names, prefix)
   return [
     stages.Run(
       config=config,
@@ -258,7 +272,7 @@ def make_runs(
       inputs=data.fingerprint,
       writer=writer,
     )
-    for name, splits in data.splits().items()
+    for name, splits in splits_of.items()
   ]
 
 
@@ -410,6 +424,11 @@ class Data:
     """Name of class 0 of whole pictures; '' where they are of no class."""
     return _build_report(self._folders[''])['background']
 
+  @property
+  def class_names(self) -> list[str]:
+    """Names of the classes of whole pictures, from 0; [] without such."""
+    return [self.background, *self.classes] if self.background else []
+
   def describe(
     self, splits: Mapping[str, Sequence[sources.Cases]]
   ) -> dict[str, Any]:
@@ -508,12 +527,19 @@ def _count_crops(runs: Sequence[stages.Run], split: str) -> dict[str, int]:
 
 
 def _name_classes(results: dict[str, Any]) -> None:
-  """Gives confusion matrices the names of the two classes, where known."""
+  """Gives metrics and confusion matrices the names of classes, where known."""
   dataset = results['dataset']
-  names = [dataset['background'], *dataset['classes']][:2]
-  for system in (results['metrics'], *results.get('baselines', {}).values()):
-    if 'confusion_matrix' in system and all(names):
-      system['confusion_matrix']['labels'] = names
+  names = [dataset['background'], *dataset['classes']]
+
+  def named(system: dict[str, Any]) -> dict[str, Any]:
+    if 'confusion_matrix' not in system or not all(names):
+      return system
+    number = len(system['confusion_matrix']['value'])
+    return multiclass.name_classes(system, names[:number])
+
+  results['metrics'] = named(results['metrics'])
+  for name, system in results.get('baselines', {}).items():
+    results['baselines'][name] = named(system)
 
 
 def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:

@@ -113,7 +113,7 @@ def fit(run: Run, name: str) -> dict[str, Any]:
     feed = feeds.make(run, name)
     run.writer.log(
       f'{run.name}{name}: {len(feed.training)} training examples '
-      f'({int(feed.training.positive.sum())} positive), '
+      f'({_count_positive(feed.training.positive)}), '
       f'{len(feed.validation)} for validation'
     )
     seed = run.config['seed']
@@ -269,6 +269,14 @@ def _initial(
   variables = state.init(task, key, next(batches()))
   variables = initial.start(model, variables, sources, run.parameters)
   return jax.tree.map(np.asarray, variables)
+
+
+def _count_positive(kinds: np.ndarray) -> str:
+  """Says how many examples are positive, or of each of several classes."""
+  counts = np.bincount(kinds)
+  if len(counts) <= 2:
+    return f'{np.count_nonzero(kinds)} positive'
+  return f'{", ".join(map(str, counts))} by class'
 
 
 def _count(params: Any) -> int:

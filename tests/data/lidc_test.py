@@ -247,6 +247,23 @@ class PhantomTest(_Test):
     patients = {x.parent.parent.parent.name for x in self.path.rglob('*.xml')}
     self.assertLen({row['group'] for row in rows}, len(patients))
     self.assertNoCommonElements({row['group'] for row in rows}, patients)
+    directory = build.prepare(
+      'image_folder',
+      manual_dir=self.output,
+      data_dir=self.output.with_name('data'),
+      shares={'train': 1},
+    )
+    cases = sources.open_cases(directory, 'train')
+    names = sorted({row['class'] for row in rows})
+    self.assertGreater(len(names), 2)
+    self.assertEqual(
+      {
+        key: names[label]
+        for key, label in zip(cases.keys, cases.labels, strict=True)
+      },
+      {row['file']: row['class'] for row in rows},
+    )
+    self.assertLen(set(cases.groups), len(patients))
     code, _, err = _run('tiles', self.path, '--output', self.output)
     self.assertEqual(code, 2)
     self.assertRegex(err, r'found files, expected an empty folder\n$')

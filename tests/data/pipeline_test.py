@@ -5,6 +5,8 @@ import numpy as np
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from medzoo.data import labelled_store
+from medzoo.data import labelled_transforms
 from medzoo.data import patches
 from medzoo.data import pipeline
 from medzoo.data import transforms
@@ -102,6 +104,23 @@ class PipelineTest(parameterized.TestCase):
       expected = [self.store[int(i)]['offset'].tolist() for i in positives]
       self.assertCountEqual(seen, expected)
     self.assertNotEqual(rounds[0], rounds[1])
+
+  @parameterized.parameters(
+    (0.5, [4, 4, 4]), (0.25, [7.2, 2.4, 2.4]), (1.0, [0, 6, 6])
+  )  # fmt: skip
+  def test_kinds_of_positives_have_the_same_share_each(self, share, expected):
+    self.store = labelled_store.CodeStore(
+      np.arange(100.0)[:, None], np.repeat([0, 1, 2], [80, 15, 5])
+    )
+    batches = self._batches(
+      transforms=[labelled_transforms.ToExample()],
+      positive_share=share,
+      batch_size=12,
+    )
+    counts = sum(
+      np.bincount(next(batches)['label'], minlength=3) for _ in range(20)
+    )
+    np.testing.assert_allclose(counts / 20, expected, atol=0.2)
 
   @parameterized.parameters(0, 1)
   def test_state_resumes_to_the_bit(self, workers):

@@ -29,6 +29,38 @@ class CrossEntropyTest(absltest.TestCase):
     self.assertTrue(np.isfinite(found))
 
 
+class ScoresTest(absltest.TestCase):
+  def test_of_two_outputs_and_of_more(self):
+    logits = jnp.array([[1.0, 3.0, -2.0], [0.5, 0.0, 4.0]], jnp.bfloat16)
+    for part, expected in (
+      (logits[:, :1], [1, 0.5]),
+      (logits[:, :2], [2, -0.5]),
+      (logits, [[1, 3, -2], [0.5, 0, 4]]),
+    ):
+      found = classification.scores(part)
+      self.assertEqual(found.dtype, jnp.float32)
+      np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(classification.called(found), [1, 2])
+    np.testing.assert_array_equal(
+      classification.called(jnp.array([-0.1, 0, 3])), [0, 1, 1]
+    )
+
+  def test_evidence_is_the_log_odds_of_a_class(self):
+    logits = jnp.array([[1.0, 3, -2], [0.5, 0, 4], [90, 0, 0]])
+    classes = jnp.array([1, 0, 0])
+    shares = np.exp(np.array(logits)[:2])
+    shares /= shares.sum(1, keepdims=True)
+    own = shares[[0, 1], [1, 0]]
+    found = classification.evidence(logits, classes)
+    np.testing.assert_allclose(found[:2], np.log(own / (1 - own)), rtol=1e-5)
+    # Where the probability itself is 1 in float32.
+    np.testing.assert_allclose(found[2], 90 - np.log(2), rtol=1e-6)
+    slope = jax.grad(lambda x: classification.evidence(x, classes).sum())
+    self.assertTrue(np.isfinite(slope(logits)).all())
+    odds = jnp.array([-1.0, 2])
+    np.testing.assert_array_equal(classification.evidence(odds, None), odds)
+
+
 class MaskedMeanTest(absltest.TestCase):
   def test_ignores_what_is_masked(self):
     values = jnp.array([1.0, jnp.nan, 3.0, jnp.inf])

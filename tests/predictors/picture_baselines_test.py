@@ -54,6 +54,12 @@ class MajorityTest(absltest.TestCase):
       self.assertAlmostEqual(1 / (1 + np.exp(-one.logit)), 4 / 9)
     self.assertEqual(_auc(cases, found), 0.5)
 
+  def test_says_how_frequent_each_of_several_classes_is(self):
+    cases = picture_cases.shapes(7)
+    found = _judge('majority', majority.tune(cases, _auc, grid={}), cases)
+    for one in found:
+      np.testing.assert_allclose(np.exp(one.logit), [0.4, 0.3, 0.3])
+
   def test_is_finite_with_one_class(self):
     cases = _sized([(4, 4)] * 3).subset([0, 2])
     self.assertAlmostEqual(
@@ -186,6 +192,31 @@ class HogRidgeTest(parameterized.TestCase):
     values = [(one.logit - settings.shift) / settings.scale for one in found]
     nearest = min(np.abs(values - each).max() for each in expected)
     self.assertLess(nearest, 1e-4)
+
+  def test_several_classes_are_each_told_from_all_others(self):
+    cases = picture_cases.shapes(75)
+    trained, rest = cases.subset(range(45)), cases.subset(range(45, 75))
+
+    def accuracy(cases, found):
+      called = np.argmax([one.logit for one in found], axis=1)
+      return sklearn.metrics.accuracy_score(cases.labels, called)
+
+    grid = {'width': (1.0,), 'ridge': (0.1,)}
+    settings = hog_ridge.tune(trained, accuracy, grid=grid)
+    found = _judge('hog_ridge', settings, rest)
+    self.assertGreater(accuracy(rest, found), 0.9)
+    examples = [
+      np.stack([hog_ridge.features(case.volume) for case in each]).astype(float)
+      for each in (trained, rest)
+    ]
+    model = sklearn.kernel_ridge.KernelRidge(
+      alpha=0.1, kernel='rbf', gamma=settings.gamma
+    ).fit(examples[0], 2 * np.eye(3)[trained.labels] - 1)
+    np.testing.assert_allclose(
+      [one.logit for one in found],
+      np.array(settings.scale) * model.predict(examples[1]) + settings.shift,
+      atol=1e-2,
+    )
 
   def test_folds_share_no_group(self):
     # Pictures of a group are the same but for their class: only who has seen

@@ -101,6 +101,33 @@ class IntegratedGradientsTest(parameterized.TestCase):
     # The midpoint rule is of the second order.
     self.assertLess(errors[1], errors[0] / 10)
 
+  def test_of_several_classes_it_is_the_one_that_was_called(self):
+    model = picture_models.Toy(outputs=4)
+    image = _toy()[2]
+    variables = _init(model, jax.random.key(1), image)
+    explainer = saliency.Explainer({'t': model}, steps=32, stage='t')
+    maps, gradients = explainer({'t': variables}, image)
+
+    def shares(image):
+      logits = model.apply(variables, image, train=False)['logits']
+      return jax.nn.softmax(logits)
+
+    called = shares(image).argmax(-1)
+    own = [
+      np.take_along_axis(shares(x), called[:, None], 1)[:, 0]
+      for x in (image, jnp.zeros_like(image))
+    ]
+    own, black = (np.log(x / (1 - x)) for x in own)
+    np.testing.assert_allclose(
+      gradients.sum((1, 2)), own - black, atol=5e-3 * abs(own - black).max()
+    )
+    network = saliency.Whole(model)
+    other = _grad_cam(network, (variables,), image, (called + 1) % 4)
+    self.assertGreater(abs(maps - other).max(), 1e-3)
+    np.testing.assert_allclose(
+      maps, _grad_cam(network, (variables,), image, called), atol=1e-6
+    )
+
   def test_sensitivity(self):
     """What is as in the baseline, or not looked at, has no part in it."""
     network, variables, image = _linear()

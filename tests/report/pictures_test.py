@@ -10,6 +10,7 @@ from PIL import Image
 
 from medzoo import types
 from medzoo.data import heat_maps
+from medzoo.metrics import multiclass
 from medzoo.report import classification_plots
 from medzoo.report import pictures
 from medzoo.train import mapping
@@ -25,14 +26,16 @@ def _outputs(predictions):
   }
 
 
-def save(folder, cases, saliency=True):
+def save(folder, cases, saliency=True, classes=('polyp',)):
   """Writes what a run leaves beside its report; returns the results."""
   truth = protocol.read_truth(cases)
-  prior = {key: {'picture': types.PictureScore(0.2)} for key in truth.keys}
+  several = len(classes) > 1
+  said = picture_cases.told if several else picture_cases.said
+  constant = types.PictureScore(np.log([0.5, 0.3, 0.2]) if several else 0.2)
   systems = {
-    '': picture_cases.said(cases, saliency=saliency),
-    'hog_ridge': picture_cases.said(cases, seed=1, apart=1.5),
-    'majority': prior,
+    '': said(cases, saliency=saliency),
+    'hog_ridge': said(cases, seed=1, apart=1.5),
+    'majority': {key: {'picture': constant} for key in truth.keys},
   }
   points, metrics, outputs = {}, {}, {}
   for name, found in systems.items():
@@ -65,7 +68,13 @@ def save(folder, cases, saliency=True):
     'other_thresholds': points,
     'paired_differences': differences,
   }
-  results['dataset'] |= {'classes': ['polyp'], 'background': 'mucosa'}
+  results['dataset'] |= {'classes': [*classes], 'background': 'mucosa'}
+  if several:
+    names = ['mucosa', *classes]
+    for system in (results['metrics'], *metrics.values()):
+      named = multiclass.name_classes(system, names)
+      system.clear()
+      system |= named
   return results
 
 
@@ -99,6 +108,34 @@ class ReportTest(absltest.TestCase):
       self.assertGreater(np.array(image.convert('L')).std(), 5)
     self.assertLess(len(text), 6e6)
 
+  def test_the_page_of_several_classes(self):
+    self.cases = picture_cases.shapes(30)
+    results = save(self.folder, self.cases, classes=('polyp', 'bubble'))
+    text = self.write(results)
+    page = pages.Checker(text)
+    self.assertEmpty(page.stack)
+    for words in (
+      'Sensitivity, bubble', 'AUC, mucosa', 'Mean over the classes',
+      'Rows: mucosa, polyp, bubble', 'ROC and precision-recall of each class',
+      'the share that is the class as called', 'Up to 4 of each class',
+      'what spoke for the class that it was called', 'temperature',
+      'there is no threshold', 'HOG and colour',
+    ):  # fmt: skip
+      self.assertIn(words, page.text)
+    self.assertNotIn('class 1', page.text)
+    self.assertLen(re.findall(r'data:image/png;base64', text), 6)
+    (wrong, _), (right, _) = self.galleries(results)
+    self.assertLen(right, 12)
+    for i, panel in enumerate((*wrong, *right)):
+      there, called, name, share = re.fullmatch(
+        r'picture \d+ of 30: (\w+), called (\w+)\n'
+        r'probability of (\w+) ([\d.]+)',
+        panel.title,
+      ).groups()
+      self.assertEqual(name, called)
+      self.assertGreater(float(share), 1 / 3)
+      self.assertEqual(there == called, i >= len(wrong))
+
   def galleries(self, results):
     """Returns the panels of mistakes and of hits."""
     seen = []
@@ -111,6 +148,7 @@ class ReportTest(absltest.TestCase):
       classification_plots,
       gallery=gallery,
       curves=absltest.mock.DEFAULT,
+      class_curves=absltest.mock.DEFAULT,
       confusion=absltest.mock.DEFAULT,
       reliability=absltest.mock.DEFAULT,
     ):

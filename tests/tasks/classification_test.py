@@ -131,6 +131,35 @@ class ClassificationTest(absltest.TestCase):
       self.assertAlmostEqual(terms['cross_entropy'], expected, places=5)
       self.assertAlmostEqual(terms['accuracy'], accuracy, places=5)
 
+  def test_of_several_classes_it_is_that_of_the_softmax(self):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(9, 4)), np.arange(9) % 4
+    shares = special.softmax(logits, 1)
+    total, terms = self.loss(_given(logits, labels))
+    expected = metrics.log_loss(labels, shares)
+    self.assertAlmostEqual(total, expected, places=5)
+    self.assertAlmostEqual(terms['cross_entropy'], expected, places=5)
+    self.assertAlmostEqual(
+      terms['accuracy'],
+      metrics.accuracy_score(labels, shares.argmax(1)),
+      places=5,
+    )
+    weights = (0.5, 2.0, 1.0, 3.0)
+    smooth = 0.8 * np.eye(4)[labels] + 0.2 / 4
+    losses = -(smooth * np.log(shares)).sum(1) * np.take(weights, labels)
+    total, terms = self.loss(
+      _given(logits, labels), class_weights=weights, label_smoothing=0.2
+    )
+    self.assertAlmostEqual(total, losses.mean(), places=5)
+    self.assertAlmostEqual(terms['cross_entropy'], expected, places=5)
+
+  def test_weights_of_other_classes_are_refused(self):
+    for logits, number in (([[1, 2, 3.0]], 3), ([1.0], 2)):
+      with self.assertRaisesRegex(
+        ValueError, f'found 4 weights, expected {number}, one for each class'
+      ):
+        self.loss(_given(logits, [1]), class_weights=(1, 1, 1, 1))
+
   def test_what_is_not_valid_has_no_influence(self):
     expected = self.loss(_given([1, -2], [1, 0]))
     found = self.loss(_given([1, np.nan, -2], [1, 1, 0], [True, False, True]))
@@ -182,6 +211,38 @@ class EvaluatorTest(absltest.TestCase):
       scores['loss'], metrics.log_loss(truth, 1 / (1 + np.exp(-odds)))
     )
     self.assertEqual(evaluator.pictures(), {})
+
+  def test_several_classes_as_scikit_learn_has_them(self):
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 3, 40), rng.normal(size=(40, 3))
+    valid = rng.random(40) < 0.8
+    evaluator = classification.Evaluator()
+    for part in (slice(0, 15), slice(15, 40)):
+      batch = _given(logits[part], labels[part], valid[part])
+      evaluator.update(batch, {'logit': logits[part]})
+    scores = evaluator.compute()
+    truth, shares = labels[valid], special.softmax(logits[valid], 1)
+    self.assertAlmostEqual(
+      scores['auc'], metrics.roc_auc_score(truth, shares, multi_class='ovr')
+    )
+    self.assertAlmostEqual(
+      scores['accuracy'], metrics.accuracy_score(truth, shares.argmax(1))
+    )
+    self.assertAlmostEqual(scores['loss'], metrics.log_loss(truth, shares))
+
+  def test_shows_what_pictures_of_several_classes_were_called(self):
+    evaluator = classification.Evaluator()
+    batch = {
+      'image': np.full((2, 48, 64, 1), 0.5, np.float32),
+      'label': np.array([2, 2]),
+      'valid': np.ones(2, bool),
+    }
+    evaluator.update(batch, {'logit': np.array([[0.0, 1, 3], [9, 1, 3]])})
+    shown = evaluator.pictures().values()
+    self.assertEqual(
+      [tuple(pixels[-1, 300]) for pixels in shown],
+      [drawing.GREEN, drawing.RED],
+    )
 
   def test_certain_mistakes_are_finite(self):
     evaluator = classification.Evaluator()

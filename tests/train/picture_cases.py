@@ -43,6 +43,35 @@ def coloured(number=40, seed=0):
   return cases
 
 
+def shapes(number=60, seed=0):
+  """Grey pictures, each a group: empty, with a disc, and with stripes."""
+  rng = np.random.default_rng(seed)
+  cases = Cases()
+  rows, columns = np.indices((48, 40))
+  for i in range(number):
+    pixels = rng.integers(60, 110, rows.shape).astype(np.uint8)
+    middle = rng.uniform(0.3, 0.7, 2) * rows.shape
+    if i % 3 == 1:
+      pixels[np.hypot(rows - middle[0], columns - middle[1]) < 10] = 200
+    elif i % 3 == 2:
+      pixels[columns % 8 < 2] = 200
+    cases.append(case(f'shape {i}', f's{i}', i % 3, pixels[None]))
+  return cases
+
+
+def told(cases, seed=0, apart=2.0, saliency=False):
+  """What a fair classifier of three classes gives for cases, by key."""
+  rng = np.random.default_rng(seed)
+  found = {}
+  for one in cases:
+    logits = rng.normal(apart * np.eye(3)[one.label], 1.5).astype(np.float32)
+    found[one.volume.series_uid] = {'picture': types.PictureScore(logits)}
+    if saliency:
+      maps = types.Saliency(*rng.random((2, 7, 7)).astype(np.float32))
+      found[one.volume.series_uid]['saliency'] = maps
+  return found
+
+
 def said(cases, seed=0, apart=3.0, saliency=False):
   """What a fair classifier gives for cases, by key."""
   rng = np.random.default_rng(seed)

@@ -31,7 +31,8 @@ too; `model` is a `predict.Model`:
 * `describe(output, volume, model)`: what `detections.json` says of one case,
   `frame` and `detections`, those at or above the threshold; of a case that is
   judged as a whole also `class`, `probability`, that of the class named in
-  `probability_of`, and `threshold`.
+  `probability_of`, of three classes and more the `probabilities` of all by
+  name, and `threshold`, None where there is none.
 * `draw(output, volume, model)`: yields (number of the slice, (h, w, 3) uint8)
   of what there is to show.
 * `write_found(folder, outputs, grids, model)`: writes files on all cases and

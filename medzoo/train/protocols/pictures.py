@@ -1,15 +1,22 @@
-"""Scores the class of whole pictures: 1, what one looks for, or 0.
+"""Scores the class of whole pictures.
 
-A predictor gives `picture` (`types.PictureScore`), whose log-odds are made a
-probability by Platt scaling on validation pictures, and may give `saliency`
-(`types.Saliency`). The operating point is therefore of three numbers: `scale`
-and `shift` of the calibration, and `threshold`, the probability of the best
-Youden index on validation; `why` says why there is no calibration, where there
-is none. `metrics.classification` says what is scored. Intervals are over
-groups: patients, studies or sequences. Into `predictions/` go
+A predictor gives `picture` (`types.PictureScore`), of which probabilities are
+made by calibration on validation pictures, and may give `saliency`
+(`types.Saliency`).
+
+Of two classes one is looked for, 1. Log-odds are calibrated by Platt scaling,
+and the operating point is of three numbers: `scale` and `shift` of the
+calibration, and `threshold`, the probability of the best Youden index on
+validation. `metrics.classification` says what is scored. Of three classes and
+more logits are calibrated by their `temperature`, which is the operating point,
+as a picture is called the likeliest class; `metrics.multiclass` says what is
+scored. `why` in the operating point says why there is no calibration, where
+there is none. Intervals are over groups: patients, studies or sequences. Into
+`predictions/` go
 
 * `predictions.csv`: of every picture its group, class and calibrated
-  probability of class 1;
+  probability of class 1; of three classes and more also what it was `called`,
+  and a `probability_NUMBER` of each class;
 * `saliency/CASE.npz`, where there is saliency: `case`, its `grad_cam` and its
   `gradients`, of the surest mistakes and of the surest hits of each class.
 
@@ -25,6 +32,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from medzoo import types
 from medzoo.data import heat_maps
@@ -32,6 +40,7 @@ from medzoo.data import sources
 from medzoo.metrics import bootstrap
 from medzoo.metrics import calibration
 from medzoo.metrics import classification
+from medzoo.metrics import multiclass
 from medzoo.train import mapping
 from medzoo.train import predict
 
@@ -53,7 +62,7 @@ class Truth:
   """What pictures are.
 
   Attributes:
-    labels: case key -> 0 or 1.
+    labels: case key -> class, from 0.
     groups: case key -> pseudonym of the patient, study or sequence.
   """
 
@@ -66,21 +75,32 @@ class Truth:
     return list(self.labels)
 
   @property
+  def classes(self) -> np.ndarray:
+    """(n,) int, the class of each."""
+    return np.array(list(self.labels.values()), int)
+
+  @property
   def positive(self) -> np.ndarray:
-    """(n,) bool, whether each is of class 1."""
-    return np.array(list(self.labels.values()), bool)
+    """(n,) bool, whether each of two classes is 1.
+
+    Raises:
+      ValueError: a picture is of another class than 0 and 1.
+    """
+    for key, label in self.labels.items():
+      if label > 1:
+        raise ValueError(f'{key}: found class {label}, expected class 0 or 1')
+    return self.classes > 0
 
 
 def read_truth(cases: sources.Cases) -> Truth:
   """Gathers the classes of pictures, which are not decoded for it.
 
   Raises:
-    ValueError: a picture has no class, or another than 0 and 1.
+    ValueError: a picture has no class.
   """
   for key, label in zip(cases.keys, cases.labels, strict=True):
-    if label not in (0, 1):
-      found = 'no class' if label is None else f'class {label}'
-      raise ValueError(f'{key}: found {found}, expected class 0 or 1')
+    if label is None:
+      raise ValueError(f'{key}: found no class, expected one')
   return Truth(
     dict(zip(cases.keys, cases.labels, strict=True)),
     dict(zip(cases.keys, cases.groups, strict=True)),
@@ -98,12 +118,15 @@ def merge(truths: Sequence[Truth]) -> Truth:
 def choose_threshold(
   outputs: Outputs, truth: Truth, spec: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Calibrates log-odds and chooses the threshold of the probabilities.
+  """Calibrates, and chooses the threshold of probabilities of two classes.
 
-  See `metrics.calibration.platt` and `metrics.classification`.
+  See `metrics.calibration` and `metrics.classification`.
   """
   del spec
   logits = _logits(outputs, truth.keys)
+  if logits.ndim == 2:
+    found = dataclasses.asdict(calibration.temperature(truth.classes, logits))
+    return found if found['why'] else {'temperature': found['temperature']}
   fitted = calibration.platt(truth.positive, logits)
   point = {
     'threshold': classification.choose_threshold(
@@ -133,12 +156,13 @@ def score(
     seed: of the resampling.
 
   Returns:
-    The entries of `metrics.classification.metrics`.
+    The entries of `metrics.classification.metrics`, or those of
+    `metrics.multiclass.metrics`.
   """
   index, num_groups = bootstrap.group_index(truth.keys, truth.groups)
   draws = bootstrap.draw(num_groups, resamples=resamples, seed=seed)
   predictions = _predictions(outputs, truth, threshold)
-  return classification.metrics(predictions, index, draws)
+  return _kind(predictions).metrics(predictions, index, draws)
 
 
 def differences(
@@ -152,8 +176,9 @@ def differences(
 ) -> dict[str, Any]:
   """Returns those of `auc`, `accuracy` and `f1`."""
   index, num_groups = bootstrap.group_index(truth.keys, truth.groups)
-  return classification.differences(
-    _predictions(outputs, truth, thresholds[0]),
+  mine = _predictions(outputs, truth, thresholds[0])
+  return _kind(mine).differences(
+    mine,
     _predictions(others, truth, thresholds[1]),
     index,
     bootstrap.draw(num_groups, resamples=resamples, seed=seed),
@@ -169,16 +194,23 @@ def ablated(outputs: Outputs) -> dict[str, Outputs]:
 def objective(
   cases: sources.Cases, found: Sequence[types.PictureScore]
 ) -> float:
-  """Returns the area under the ROC curve, 0.5 where a class is missing."""
-  area = classification.auc(
-    read_truth(cases).positive, np.array([float(one.logit) for one in found])
-  )
+  """Returns the area under the ROC curve, 0.5 where a class is missing.
+
+  Of three classes and more it is `metrics.multiclass.auc`.
+  """
+  truth = read_truth(cases)
+  logits = np.array([one.logit for one in found], float)
+  if logits.ndim == 2:
+    area = multiclass.auc(truth.classes, logits)
+  else:
+    area = classification.auc(truth.positive, logits)
   return 0.5 if np.isnan(area) else area
 
 
 def choose_shown(outputs: Outputs, truth: Truth, threshold: Point) -> list[str]:
   """Returns the surest mistakes and the surest hits of each class."""
-  shown = classification.most_certain(_predictions(outputs, truth, threshold))
+  predictions = _predictions(outputs, truth, threshold)
+  shown = _kind(predictions).most_certain(predictions)
   return [truth.keys[i] for i in np.concatenate(shown).tolist()]
 
 
@@ -188,13 +220,23 @@ def write_predictions(
   """Writes the files that the module's docstring lists."""
   folder.mkdir(parents=True, exist_ok=True)
   predictions = _predictions(outputs, truth, threshold)
+  columns, cells = ['probability'], predictions.probability[:, None].tolist()
+  if isinstance(predictions, multiclass.Predictions):
+    numbers = range(predictions.num_classes)
+    columns = ['called', *(f'probability_{k}' for k in numbers)]
+    cells = [
+      (called, *row)
+      for called, row in zip(
+        predictions.called.tolist(),
+        predictions.probability.tolist(),
+        strict=True,
+      )
+    ]
   rows = [
-    (key, truth.groups[key], truth.labels[key], repr(float(probability)))
-    for key, probability in zip(
-      truth.keys, predictions.probability, strict=True
-    )
+    (key, truth.groups[key], truth.labels[key], *row)
+    for key, row in zip(truth.keys, cells, strict=True)
   ]
-  _write_rows(folder, ('case', 'group', 'label', 'probability'), rows)
+  _write_rows(folder, ('case', 'group', 'label', *columns), rows)
   # Of an earlier scoring.
   shutil.rmtree(folder / SALIENCY, ignore_errors=True)
   for key in choose_shown(outputs, truth, threshold):
@@ -208,8 +250,24 @@ def write_predictions(
 def describe(
   output: mapping.Output, volume: types.Volume, model: predict.Model
 ) -> dict[str, Any]:
-  """Returns what a picture was called, and how probable class 1 is."""
+  """Returns what a picture was called, and how probable class 1 is.
+
+  Of three classes and more it is how probable the class is that it was called,
+  and each other one; there is no threshold then.
+  """
   del volume
+  if _is_multiclass(output):
+    probabilities = _probabilities(output, model)
+    name = max(probabilities, key=probabilities.get)
+    return {
+      'frame': 'picture',
+      'detections': [],
+      'class': name,
+      'probability': probabilities[name],
+      'probability_of': name,
+      'probabilities': probabilities,
+      'threshold': None,
+    }
   name, probability = _called(output, model)
   return {
     'frame': 'picture',
@@ -224,7 +282,10 @@ def describe(
 def draw(
   output: mapping.Output, volume: types.Volume, model: predict.Model
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields the picture, beside it what speaks for class 1, if that is known."""
+  """Yields the picture, beside it what speaks for its class, if it is known.
+
+  The class is the one that `types.Saliency` names.
+  """
   del model
   yield 0, heat_maps.row(volume, output.detections.get('saliency'), _SIDE)
 
@@ -235,35 +296,55 @@ def write_found(
   grids: Mapping[str, types.Grid],
   model: predict.Model,
 ) -> list[str]:
-  """Writes `predictions.csv`."""
-  rows = []
+  """Writes `predictions.csv`.
+
+  Of every picture it holds the probability of class 1 and what it was called;
+  of three classes and more what it was called and a column `probability_NAME`
+  of each class.
+  """
+  columns, rows = ['case', 'probability', 'class'], []
   for key in grids:
-    name, probability = _called(outputs[key], model)
-    rows.append((key, repr(probability), name))
-  _write_rows(folder, ('case', 'probability', 'class'), rows)
+    if _is_multiclass(outputs[key]):
+      found = _probabilities(outputs[key], model)
+      columns = ['case', 'class', *(f'probability_{name}' for name in found)]
+      rows.append((key, max(found, key=found.get), *found.values()))
+    else:
+      name, probability = _called(outputs[key], model)
+      rows.append((key, probability, name))
+  _write_rows(folder, columns, rows)
   return [PREDICTIONS]
 
 
-def _predictions(
-  outputs: Outputs, truth: Truth, point: Point
-) -> classification.Predictions:
+Predictions = classification.Predictions | multiclass.Predictions
+
+
+def _predictions(outputs: Outputs, truth: Truth, point: Point) -> Predictions:
   logits = _logits(outputs, truth.keys)
+  if logits.ndim == 2:
+    return multiclass.Predictions(truth.classes, logits / point['temperature'])
   return classification.Predictions(
     truth.positive, logits, _probability(logits, point), point['threshold']
   )
 
 
+def _kind(predictions: Predictions) -> Any:
+  """Returns the module that scores them, of `metrics`."""
+  if isinstance(predictions, multiclass.Predictions):
+    return multiclass
+  return classification
+
+
 def _logits(outputs: Outputs, keys: Sequence[str]) -> np.ndarray:
-  """Returns (n,) log-odds.
+  """Returns (n,) log-odds, or (n, classes) logits.
 
   Raises:
     ValueError: one is not finite.
   """
   logits = np.array(
-    [float(outputs[key].detections['picture'].logit) for key in keys]
+    [outputs[key].detections['picture'].logit for key in keys], float
   )
   if not np.isfinite(logits).all():
-    worst = int(np.flatnonzero(~np.isfinite(logits))[0])
+    worst = int(np.argwhere(~np.isfinite(logits))[0, 0])
     raise ValueError(
       f'{keys[worst]}: found log-odds {logits[worst]}, expected a number; the '
       'training has diverged'
@@ -274,6 +355,19 @@ def _logits(outputs: Outputs, keys: Sequence[str]) -> np.ndarray:
 def _probability(logits: np.ndarray, point: Point) -> np.ndarray:
   fitted = calibration.Calibration(point['scale'], point['shift'])
   return calibration.probability(logits, fitted)
+
+
+def _is_multiclass(output: mapping.Output) -> bool:
+  return np.ndim(output.detections['picture'].logit) > 0
+
+
+def _probabilities(
+  output: mapping.Output, model: predict.Model
+) -> dict[str, float]:
+  """Returns how probable each of three classes and more is, by name."""
+  logits = np.asarray(output.detections['picture'].logit, float)
+  shares = special.softmax(logits / model.threshold['temperature'])
+  return {model.class_name(k): share for k, share in enumerate(shares.tolist())}
 
 
 def _called(output: mapping.Output, model: predict.Model) -> tuple[str, float]:

@@ -1,6 +1,7 @@
 """Tests of how the classes of pictures are scored and written."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 from unittest import mock
@@ -9,6 +10,7 @@ import numpy as np
 import sklearn.metrics
 from absl.testing import absltest
 from absl.testing import parameterized
+from scipy import special
 
 from medzoo import types
 from medzoo.train import build
@@ -64,10 +66,13 @@ def _model(classes=('polyp',), background='mucosa'):
 
 
 class TruthTest(parameterized.TestCase):
-  @parameterized.parameters((None, 'no class'), (2, 'class 2'))
-  def test_a_picture_of_no_class_is_named(self, label, found):
-    with self.assertRaisesRegex(ValueError, f'^1: found {found}, expected'):
-      _truth(0, label)
+  def test_a_picture_of_no_class_is_named(self):
+    with self.assertRaisesRegex(ValueError, '^1: found no class, expected'):
+      _truth(0, None)
+
+  def test_log_odds_are_of_two_classes(self):
+    with self.assertRaisesRegex(ValueError, '^1: found class 2, expected'):
+      pictures.score(_said(1, 2), _truth(0, 2), _POINT, **_OPTIONS)
 
   def test_folds_are_joined(self):
     cases = picture_cases.coloured(9)
@@ -211,6 +216,123 @@ class ScoreTest(absltest.TestCase):
 
   def test_nothing_is_ablated(self):
     self.assertEqual(pictures.ablated(self.outputs), {})
+
+
+class SeveralClassesTest(absltest.TestCase):
+  """Three classes: their logits, a temperature and no threshold."""
+
+  def setUp(self):
+    super().setUp()
+    self.cases = picture_cases.shapes(60)
+    self.truth = pictures.read_truth(self.cases)
+    self.outputs = _outputs(picture_cases.told(self.cases, saliency=True))
+    self.point = pictures.choose_threshold(self.outputs, self.truth, {})
+    self.folder = pathlib.Path(self.create_tempdir().full_path) / 'p'
+
+  def test_the_files_say_what_was_scored(self):
+    self.assertEqual(list(self.point), ['temperature'])
+    metrics = pictures.score(self.outputs, self.truth, self.point, **_OPTIONS)
+    json.dumps([metrics, self.point], allow_nan=False)
+    pictures.write_predictions(
+      self.folder, self.outputs, self.truth, self.point
+    )
+    rows = _rows(self.folder / 'predictions.csv')
+    self.assertEqual(
+      list(rows[0]),
+      ['case', 'group', 'label', 'called',
+       'probability_0', 'probability_1', 'probability_2'],
+    )  # fmt: skip
+    self.assertEqual([row['case'] for row in rows], self.cases.keys)
+    labels, called = (
+      [int(row[name]) for row in rows] for name in ('label', 'called')
+    )
+    self.assertEqual(labels, self.cases.labels)
+    shares = [
+      [float(row[f'probability_{k}']) for k in range(3)] for row in rows
+    ]
+    np.testing.assert_array_equal(np.argmax(shares, axis=1), called)
+    for name, value in (
+      ('accuracy', sklearn.metrics.accuracy_score(labels, called)),
+      ('f1', sklearn.metrics.f1_score(labels, called, average='macro')),
+      ('auc', sklearn.metrics.roc_auc_score(labels, shares, multi_class='ovr')),
+    ):
+      self.assertAlmostEqual(metrics[name]['value'], value)
+      self.assertEqual(metrics[name]['n'], 60)
+    shown = {path.stem for path in (self.folder / 'saliency').iterdir()}
+    chosen = pictures.choose_shown(self.outputs, self.truth, self.point)
+    self.assertEqual(shown, {predict.file_name(key) for key in chosen})
+
+  def test_without_calibration_it_says_why(self):
+    outputs = {key: self.outputs[key] for key in ('shape 0', 'shape 3')}
+    truth = pictures.read_truth(self.cases.subset([0, 3]))
+    point = pictures.choose_threshold(outputs, truth, {})
+    self.assertEqual(
+      point, {'temperature': 1.0, 'why': 'validation has one class only'}
+    )
+
+  def test_differences_and_the_objective(self):
+    constant = np.log([0.5, 0.3, 0.2])
+    others = _outputs(
+      {k: {'picture': types.PictureScore(constant)} for k in self.cases.keys}
+    )
+    point = pictures.choose_threshold(others, self.truth, {})
+    self.assertIn('the same', point['why'])
+    found = pictures.differences(
+      self.outputs, others, self.truth, (self.point, point), **_OPTIONS
+    )
+    metrics = pictures.score(self.outputs, self.truth, self.point, **_OPTIONS)
+    self.assertEqual(set(found), {'auc', 'accuracy', 'f1'})
+    self.assertAlmostEqual(found['auc']['value'], metrics['auc']['value'] - 0.5)
+    said = [self.outputs[key].detections['picture'] for key in self.cases.keys]
+    self.assertAlmostEqual(
+      pictures.objective(self.cases, said),
+      sklearn.metrics.roc_auc_score(
+        self.cases.labels,
+        special.softmax([one.logit for one in said], axis=1),
+        multi_class='ovr',
+      ),
+    )
+
+  def test_training_that_diverged(self):
+    outputs = _outputs({'0': {'picture': types.PictureScore([1, np.nan, 2])}})
+    with self.assertRaisesRegex(ValueError, '^0: found log-odds .*nan'):
+      pictures.score(outputs, _truth(0), self.point, **_OPTIONS)
+
+  def test_what_is_found(self):
+    outputs = _outputs(
+      {'x': {'picture': types.PictureScore(2 * np.log([0.2, 0.7, 0.1]))}}
+    )
+    model = dataclasses.replace(
+      _model(('nodule', 'small'), 'none'),
+      thresholds={'threshold': {'temperature': 2.0}},
+    )
+    volume = self.cases[0].volume
+    said = pictures.describe(outputs['x'], volume, model)
+    self.assertEqual(json.loads(json.dumps(said)), said)
+    probabilities = said.pop('probabilities')
+    self.assertEqual(list(probabilities), ['none', 'nodule', 'small'])
+    np.testing.assert_allclose(list(probabilities.values()), [0.2, 0.7, 0.1])
+    self.assertAlmostEqual(said.pop('probability'), 0.7)
+    self.assertEqual(
+      said,
+      {
+        'frame': 'picture',
+        'detections': [],
+        'class': 'nodule',
+        'probability_of': 'nodule',
+        'threshold': None,
+      },
+    )
+    self.folder.mkdir()
+    pictures.write_found(self.folder, outputs, {'x': volume.grid}, model)
+    (row,) = _rows(self.folder / 'predictions.csv')
+    self.assertEqual(
+      list(row),
+      ['case', 'class', 'probability_none', 'probability_nodule',
+       'probability_small'],
+    )  # fmt: skip
+    self.assertEqual(row['class'], 'nodule')
+    self.assertAlmostEqual(float(row['probability_small']), 0.1)
 
 
 class _Told:
