@@ -104,8 +104,8 @@ def read_table(
     the table's path and its rows by file; None where there is no table.
 
   Raises:
-    ValueError: there are two, or one has a row that says nothing or else than
-      another one of the same film.
+    ValueError: there are two, `patients.csv` has other columns, or a row says
+      nothing or else than another one of the same film.
   """
   tables = []
   for name in _TABLES:
@@ -113,6 +113,11 @@ def read_table(
       reader = open_table(root / name)
       if {'file', 'patient'} <= set(reader.fieldnames or ()):
         tables.append((root / name, reader))
+      elif name == _TABLES[0]:
+        raise ValueError(
+          f'{root / name}: found the columns {reader.fieldnames}, expected'
+          ' file, patient and perhaps split'
+        )
   if len(tables) > 1:
     raise ValueError(
       f'{root}: found patients in {" and ".join(_TABLES)}, expected one table'

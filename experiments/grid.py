@@ -36,7 +36,9 @@ def read(path: pathlib.Path) -> list[Row]:
     lines = path.read_text(encoding='utf-8-sig').splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise ValueError(f'--grid {path}: cannot be read: {error}') from None
-  keys, *rows = list(csv.reader(lines)) or [[]]
+  reader = csv.reader(lines)
+  table = [(reader.line_num, cells) for cells in reader if cells]
+  (_, keys), *rows = table or [(0, [])]
   keys = [key.strip() for key in keys]
   if not all(keys) or not keys or len(set(keys)) < len(keys) or not rows:
     raise ValueError(
@@ -44,7 +46,7 @@ def read(path: pathlib.Path) -> list[Row]:
       'rows, expected keys of the config, each once, and a row for each run'
     )
   found = []
-  for number, cells in enumerate(rows, 2):
+  for number, cells in rows:
     row = dict(zip(keys, (cell.strip() for cell in cells), strict=False))
     if len(cells) != len(keys) or row in found:
       raise ValueError(

@@ -118,7 +118,6 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   """Films of phantoms, from patches of which the encoder learns first."""
   config.dataset.name = 'openi_cxr/phantom'
   config.dataset.synthetic = True
-  config.dataset.options.nodules = 'nodules.csv'
   config.stages.pretrain = _vgg16.pretrain(
     _WIDTH,
     _HEAD,

@@ -94,7 +94,7 @@ class GridTest(parameterized.TestCase):
     ('empty', '', '0 rows'),
     ('no rows', 'seed\n', '0 rows'),
     ('key twice', 'seed,seed\n1,2\n', 'each once'),
-    ('short row', 'seed,x\n1\n', 'line 2'),
+    ('short row', 'seed,x\n\n1\n', 'line 3'),
     ('same rows', 'seed\n1\n1\n', 'line 3'),
   )
   def test_refuses(self, text, words):

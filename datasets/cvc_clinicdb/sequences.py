@@ -5,7 +5,6 @@ sequence must stay on one side of a split.
 """
 
 import bisect
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,12 +19,6 @@ _LAST_FRAMES = (
   *(25, 50, 67, 78, 103, 126, 151, 177, 199, 205, 227, 252, 277, 297, 317),
   *(342, 363, 383, 408, 428, 447, 466, 478, 503, 528, 546, 571, 591, 612),
 )
-_SPLITS = {
-  'train': 'train',
-  'val': 'validation',
-  'validation': 'validation',
-  'test': 'test',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +87,7 @@ def find(
 
 def _read_table(path: pathlib.Path) -> dict[str, _Row]:
   """Returns the rows by file."""
-  try:
-    lines = path.read_text(encoding='utf-8-sig').splitlines()
-  except UnicodeDecodeError as error:
-    raise ValueError(
-      f'{path}: found byte {error.start} outside of UTF-8, expected UTF-8'
-    ) from None
-  reader = csv.DictReader(lines)
+  reader = owners.open_table(path)
   if not {'file', 'sequence'} <= set(reader.fieldnames or ()):
     raise ValueError(
       f'{path}: found the columns {reader.fieldnames}, expected file, sequence'
@@ -112,12 +99,14 @@ def _read_table(path: pathlib.Path) -> dict[str, _Row]:
     file, sequence, split = (
       (entry.get(name) or '').strip() for name in ('file', 'sequence', 'split')
     )
-    if not file or not sequence or (split and split.lower() not in _SPLITS):
+    if (
+      not file or not sequence or (split and split.lower() not in owners.SPLITS)
+    ):
       raise ValueError(
         f'{place}: found file {file!r}, sequence {sequence!r} and split'
         f' {split!r}, expected a name of each and train, validation or test'
       )
-    row = _Row(sequence, _SPLITS.get(split.lower(), ''), place)
+    row = _Row(sequence, owners.SPLITS.get(split.lower(), ''), place)
     if rows.setdefault(file, row) is not row:
       raise ValueError(
         f'{place}: found {file} again, expected one row, {rows[file].place}'
@@ -135,6 +124,10 @@ def _by_table(
     key = file
     if key not in known:
       key = pathlib.PurePosixPath(file).with_suffix('').as_posix()
+    if key in named:
+      raise ValueError(
+        f'{row.place}: found {key} again, expected one row, {named[key].place}'
+      )
     if key in known:
       named[key] = row
     else:

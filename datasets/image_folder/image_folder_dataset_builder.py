@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,13 @@ from medzoo.io import dicom
 from medzoo.io import images
 from medzoo.io import radiographs
 from medzoo.io import tables
+
+# What folders are called that hold what is not looked for.
+_NEGATIVE = re.compile(
+  r'(no|non|not|without)([ _-].*)?'
+  r'|normals?|healthy|negatives?|none|background|clean|controls?',
+  re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Config(builders.Config):
   """Options of pictures in folders.
 
   Attributes:
-    positive: of two folders the one of class 1; empty for the last one by the
+    positive: of two folders the one of class 1; empty for the one that is not
+      called `normal`, `negative` or the like, else the last one by the
       alphabet. Three folders and more are always by the alphabet.
     group: regular expression that finds whose a picture is in its key; with a
       pair of brackets, what they hold. Empty for the table of patients, else
@@ -138,9 +147,11 @@ def _order(
     )
   if positive:
     return (*(x for x in folders if x != positive), positive), []
-  return folders, [
-    f'class 1 is {folders[1]}, the last by the alphabet; the option positive'
-    ' chooses'
+  # Stable, so that the alphabet decides where names do not.
+  negative, positive = sorted(folders, key=lambda x: not _NEGATIVE.fullmatch(x))
+  return (negative, positive), [
+    f'class 1, which is looked for, is {positive}, and not {negative}; the'
+    ' option positive chooses'
   ]
 
 

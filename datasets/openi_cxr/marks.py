@@ -9,6 +9,7 @@ import numpy as np
 from datasets import owners
 from medzoo import types
 
+TABLE = 'nodules.csv'
 COLUMNS = ('image', 'y', 'x', 'diameter_px')
 
 

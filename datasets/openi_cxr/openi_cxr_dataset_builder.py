@@ -57,7 +57,7 @@ class Config(builders.Config):
     views: 'frontal' or 'lateral' for films of which this is known; empty for
       all films.
     nodules: a table below the raw root that tells where they are, see `marks`;
-      empty for none.
+      empty for `nodules.csv`, if there is one.
     shares: of the splits, where no table has them.
     split_seed: chooses among the divisions.
   """
@@ -123,9 +123,9 @@ class Builder(builders.CaseBuilder):
     rule = labels.Rule(config.positive, config.negative)
     _check_views(config.views)
     found = layouts.find(manual_dir)
-    known = None
-    if config.nodules:
-      known = marks.read_table(manual_dir / config.nodules)
+    table, known = manual_dir / (config.nodules or marks.TABLE), None
+    if config.nodules or table.is_file():
+      known = marks.read_table(table)
     sources, left_out = [], list(found.left_out)
     for film in found.films:
       key = film.path.relative_to(manual_dir).as_posix()

@@ -12,10 +12,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.mpg')
+SUFFIXES = (
+  *('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv'),
+  *('.mts', '.m2ts', '.ts', '.flv', '.ogv', '.3gp'),
+)
 
 # Where a file does not say how many frames a second it has.
 _USUAL_RATE = fractions.Fraction(25)
+# What can be written.
+_RATES = fractions.Fraction(1, 1000), fractions.Fraction(1000)
 # Both play everywhere; not every build of FFmpeg has the first.
 _CODECS = {
   'libx264': {'preset': 'veryfast', 'crf': '20'},
@@ -74,6 +79,8 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
 def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
   """Decodes a video while it is asked for frames.
 
+  Frames that are damaged are passed over.
+
   Args:
     path: the file.
 
@@ -84,15 +91,17 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
     ValueError: PyAV is not installed, or the file is missing, broken, or has
       no picture.
   """
-  number = 0
+  number, start = 0, None
   with _opened(path) as stream:
     rate = _rate(stream)
-    for frame in stream.container.decode(stream):
+    for frame in _decode(stream):
       pixels = frame.to_ndarray(format='rgb24')
       # Cameras note how a picture was held; quarter turns, counterclockwise.
       pixels = np.rot90(pixels, round(frame.rotation / 90))
-      seconds = number / rate if frame.time is None else frame.time
-      yield Frame(np.ascontiguousarray(pixels), float(seconds))
+      seconds = float(number / rate) if frame.time is None else frame.time
+      # Not all clocks begin at 0.
+      start = seconds if start is None else start
+      yield Frame(np.ascontiguousarray(pixels), seconds - start)
       number += 1
   if not number:
     raise ValueError(f'{path}: found no frame, expected a video')
@@ -109,7 +118,7 @@ class Writer:
 
     Args:
       path: the file.
-      rate: frames a second.
+      rate: frames a second, 0.001 to 1,000; others become the nearest.
 
     Raises:
       ValueError: PyAV is not installed.
@@ -117,7 +126,8 @@ class Writer:
     self._av = _import()
     self._path = path
     # Some codecs take no finer rates.
-    self._rate = fractions.Fraction(rate).limit_denominator(1001)
+    rate = min(max(fractions.Fraction(rate), _RATES[0]), _RATES[1])
+    self._rate = rate.limit_denominator(1001)
     self._container = self._av.open(os.fspath(path), 'w', format='mp4')
     self._stream = None
 
@@ -191,6 +201,17 @@ def _opened(path: str | os.PathLike[str]) -> Iterator:
       f'{path}: found what cannot be decoded, expected a video: '
       f'{error.strerror}'
     ) from None
+
+
+def _decode(stream) -> Iterator:
+  """Yields the frames of the packets that can be decoded."""
+  av = _import()
+  for packet in stream.container.demux(stream):
+    try:
+      frames = packet.decode()
+    except av.error.InvalidDataError:
+      continue
+    yield from frames
 
 
 def _rate(stream) -> fractions.Fraction:

@@ -116,6 +116,8 @@ def auc_samples(
   Returns:
     The area of all items, and (r,) that of each resample; NaN where undefined.
   """
+  if not len(scores):
+    return float('nan'), np.full(len(draws), np.nan)
   order = np.argsort(scores, kind='stable')
   positive, index = np.asarray(positive, bool)[order], index[order]
   rising = np.asarray(scores)[order]
@@ -297,8 +299,10 @@ def calibration_errors(
   excess = predictions.probability - predictions.positive
   np.add.at(gaps, (index, _bin(predictions)), excess)
   sizes = np.bincount(index, minlength=draws.shape[1])
-  samples = np.abs(draws @ gaps).sum(axis=1) / (draws @ sizes)
-  return np.abs(gaps.sum(axis=0)).sum() / sizes.sum(), samples
+  # 0 / 0 where there is no picture.
+  with np.errstate(invalid='ignore'):
+    samples = np.abs(draws @ gaps).sum(axis=1) / (draws @ sizes)
+    return np.abs(gaps.sum(axis=0)).sum() / sizes.sum(), samples
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:

@@ -24,9 +24,9 @@ from medzoo.data import borders
 from medzoo.ops import boxes as box_ops
 from medzoo.predictors import scoring
 
-# Rows of windows and their largest side are padded to multiples of these, so
-# that fields of nearly one size share a compiled function.
-_ROWS, _SIDE = 16, 32
+# Rows of windows, their largest side and frames are padded to multiples of
+# these, so that those of nearly one size share a compiled function.
+_ROWS, _SIDE, _FRAME = 16, 32, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,6 +286,8 @@ def cut(
     Batches of (batch, *shape, 3) uint8, in the order of the grid; the last
     one ends with repeats of the first window.
   """
+  height, width = frame.shape[:2]
+  frame = np.pad(frame, ((0, -height % _FRAME), (0, -width % _FRAME), (0, 0)))
   side = _SIDE * math.ceil(grid.sizes.max() / _SIDE)
   by_y, by_x = (
     np.stack([weights(n, shape[i], side) for n in grid.sizes[:, i].tolist()])

@@ -71,7 +71,7 @@ def check_training(
 def check_same(trained: Sequence[str], found: Sequence[str]) -> None:
   """Refuses to score pictures of other classes than a network was trained on.
 
-  Two classes may be called otherwise than they were.
+  Two classes may be called otherwise than they were, but not change places.
 
   Args:
     trained: names of the network's classes, from class 0 on.
@@ -80,8 +80,9 @@ def check_same(trained: Sequence[str], found: Sequence[str]) -> None:
   Raises:
     ValueError: they differ.
   """
-  if max(len(trained), len(found)) > 2 and list(trained) != list(found):
+  several = max(len(trained), len(found)) > 2
+  if (several or set(trained) == set(found)) and list(trained) != list(found):
     raise ValueError(
       f'found the classes {", ".join(found)}, expected '
-      f'{", ".join(trained)}, which the model was trained on'
+      f'{", ".join(trained)}, which the model was trained on, in this order'
     )

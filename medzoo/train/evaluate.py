@@ -335,5 +335,6 @@ def _fold(
 
 
 def _seconds(outputs: Outputs, keys: Sequence[str]) -> float:
-  """Returns the median time of a case, s."""
-  return float(np.median([outputs[key].seconds for key in keys]))
+  """Returns the median time of a case, s; 0 where there is none."""
+  seconds = [outputs[key].seconds for key in keys]
+  return float(np.median(seconds)) if seconds else 0.0

@@ -48,7 +48,8 @@ def make(
   if folds['by'] == 'subset':
     parts = [open_cases(name) for name in subsets]
   else:
-    cases = open_cases(folds['parts'])
+    # A dataset may have no validation split, say.
+    cases = open_cases('+'.join(subsets) or folds['parts'])
     dealt = sources.kfold(cases.groups, folds['count'], config['seed'])
     parts = [cases.subset(index) for index in dealt]
   least = 2 if folds['reuse'] or folds['always'] else 3

@@ -149,11 +149,11 @@ def _find_scans(
     (one.uid or 'series', functools.partial(_read_series, one))
     for one in series
   ]
+  kinds = {path: kind for one in series for path, kind in one.skipped}
+  taken = {path for one in series for path in one.paths}
   beside = {
-    (pathlib.Path(path).name, kind)
-    for one in series
-    for path, kind in one.skipped
-    if path in rest
+    (pathlib.Path(path).name, kinds.get(path, 'not_dicom'))
+    for path in rest - taken
   }
   return readers, skipped + [Skipped(*row) for row in sorted(beside)]
 

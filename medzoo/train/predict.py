@@ -147,16 +147,15 @@ def predict(
     for done, (name, read) in enumerate(readers, 1):
       try:
         volume = read()
+        began = time.monotonic()
+        found = look(volume)
       except ValueError as error:
         # A refusal of the DICOM reader has a code.
         skipped.append(inputs.Skipped(name, getattr(error, 'code', str(error))))
         continue
       # Files of several folders may share a name.
       key = name if volume.series_uid in outputs else volume.series_uid or name
-      began = time.monotonic()
-      found = look(volume)
       one = mapping.Output(key, found, time.monotonic() - began)
-      outputs[key] = one
       grids[key] = volume.grid
       cases.append(
         {
@@ -170,6 +169,9 @@ def predict(
           ),
         }
       )
+      # It is drawn by now, and all films' together would fill the memory.
+      found.pop('saliency', None)
+      outputs[key] = one
       bar.update(done)
   watched, stems = [], videos.stems([name for name, _ in clips])
   for name, path in clips:

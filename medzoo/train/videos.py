@@ -27,7 +27,8 @@ class Seen:
   """What came of a video.
 
   Attributes:
-    frames: how many it has; every one was judged.
+    frames: how many were judged; every one that can be decoded.
+    frames_expected: how many there should be by what the file says.
     frames_with_detections: in how many something reached the threshold.
     frames_per_second: how fast they were decoded, judged, drawn and written.
     video: name of the file with the drawn frames.
@@ -35,6 +36,7 @@ class Seen:
   """
 
   frames: int
+  frames_expected: int
   frames_with_detections: int
   frames_per_second: float
   video: str
@@ -52,8 +54,8 @@ def annotate(
 ) -> Seen:
   """Judges every frame of a video and writes what was found.
 
-  Small frames are drawn enlarged, as pictures are. Nothing is left of a video
-  that breaks off.
+  Small frames are drawn enlarged, as pictures are. All are shown at the video's
+  mean rate; the table has the times at which they are in the video.
 
   Args:
     path: the video.
@@ -105,7 +107,14 @@ def annotate(
     for file in partial:
       file.unlink(missing_ok=True)
   seconds = time.monotonic() - began
-  return Seen(number, holding, number / seconds, drawn.name, table.name)
+  return Seen(
+    number,
+    facts.frames,
+    holding,
+    number / seconds,
+    drawn.name,
+    table.name,
+  )
 
 
 def stems(names: Sequence[str]) -> dict[str, str]:
@@ -121,8 +130,11 @@ def tell(seen: Mapping[str, Any]) -> str:
   Args:
     seen: `case`, `threshold` and the fields of `Seen`.
   """
+  lacking = seen['frames_expected'] - seen['frames']
+  # What is worked out from a video's length may be a frame off.
+  damage = f', {lacking} more cannot be decoded' if lacking > 1 else ''
   return (
     f'{seen["case"]}: {seen["frames_with_detections"]} of {seen["frames"]} '
-    f'frames have something above the threshold {seen["threshold"]:.3f}, '
-    f'{seen["frames_per_second"]:.1f} frames a second'
+    f'frames have something above the threshold {seen["threshold"]:.3f}'
+    f'{damage}; {seen["frames_per_second"]:.1f} frames a second'
   )

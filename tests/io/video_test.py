@@ -120,6 +120,25 @@ class VideoTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'a.mp4: found what'):
       list(video.read_frames(self.path))
 
+  def test_damaged_frames_are_passed_over(self):
+    rng = np.random.default_rng(0)
+    self.write(rng.integers(0, 256, (60, 48, 64, 3), np.uint8))
+    data = bytearray(self.path.read_bytes())
+    # What the frames lie in goes before what says where they are.
+    start = (data.index(b'mdat') + data.index(b'moov')) // 2
+    data[start : start + 3000] = bytes(range(250)) * 12
+    self.path.write_bytes(data)
+    found = list(video.read_frames(self.path))
+    self.assertBetween(len(found), 20, 60)
+    self.assertEqual(video.read_facts(self.path).frames, 60)
+
+  def test_odd_rates_become_the_nearest(self):
+    for rate, nearest in (('90000', 1000), ('1/5000', 1 / 1000)):
+      self.write(frames(3), rate=rate)
+      self.assertLen(list(video.read_frames(self.path)), 3)
+      facts = video.read_facts(self.path)
+      self.assertAlmostEqual(float(facts.rate) / nearest, 1, places=2)
+
   def test_sound_alone(self):
     path = self.path.with_suffix('.wav')
     with av.open(str(path), 'w') as container:

@@ -228,6 +228,12 @@ class MetricsTest(parameterized.TestCase):
     self.assertEqual(found['specificity']['value'], 1)
     self.assertEqual(found['confusion_matrix']['value'], [[3, 0], [0, 0]])
 
+  def test_of_no_picture_all_is_undefined(self):
+    found = classification.metrics(_predictions([], []), *_options(''))
+    matrix = found.pop('confusion_matrix')
+    self.assertEqual(matrix['value'], [[0, 0], [0, 0]])
+    self.assertEqual({entry['value'] for entry in found.values()}, {None})
+
   def test_order_does_not_suffer_from_rounding(self):
     # Both probabilities are 1, their log-odds are not.
     given = classification.Predictions(

@@ -131,24 +131,34 @@ class CropGeometryTest(absltest.TestCase):
 
 
 class HogRidgeTest(parameterized.TestCase):
-  @parameterized.parameters(np.uint8, np.uint16)
-  def test_greys(self, kind):
+  def test_greys(self):
     rng = np.random.default_rng(0)
-    share = rng.integers(1, 200, (1, 50, 80)) / 255
-    top = np.iinfo(kind).max
-    grey = np.round(share * top).astype(kind)
+    grey = rng.integers(1, 200, (1, 50, 80)).astype(np.uint8)
     found = hog_ridge.features(types.Volume(grey, (None,) * 3))
-    # 7 x 7 blocks of 2 x 2 cells of 9 directions, a thumbnail, 8 greys.
-    self.assertEqual((found.shape, found.dtype), ((1764 + 64 + 8,), np.float16))
-    edges, thumbnail, greys = np.split(found.astype(float), [1764, 1828])
-    for part, length in ((edges, 1), (thumbnail, 1), (greys, 0.5)):
+    # 7 x 7 blocks of 2 x 2 cells of 9 directions, a thumbnail, 512 colours.
+    size = 1764 + 3 * 64 + 512
+    self.assertEqual((found.shape, found.dtype), ((size,), np.float16))
+    parts = np.split(found.astype(float), [1764, size - 512])
+    for part, length in zip(parts, (1, 1, 0.5), strict=True):
       self.assertAlmostEqual(np.linalg.norm(part), length, places=3)
+    colours = np.stack([grey] * 3, axis=-1)
+    again = hog_ridge.features(types.Volume(colours, (None,) * 3))
+    np.testing.assert_array_equal(again, found)
     # What is darker has the same edges and the same thumbnail, and other greys.
-    darker = np.round(0.5 * share * top).astype(kind)
-    again = hog_ridge.features(types.Volume(darker, (None,) * 3))
-    np.testing.assert_allclose(again[:1828], found[:1828], atol=0.01)
-    self.assertGreater(np.abs(again[1828:] - greys).max(), 0.1)
-    self.assertEqual(again[1828 + 4 :].tolist(), [0] * 4)
+    darker = hog_ridge.features(types.Volume(grey // 2, (None,) * 3))
+    np.testing.assert_allclose(darker[:-512], found[:-512], atol=0.02)
+    self.assertGreater(np.abs(darker[-512:] - found[-512:]).max(), 0.1)
+
+  @parameterized.parameters(np.int16, np.uint16, np.float32)
+  def test_greys_of_more_than_8_bits_are_shares_of_the_brightest(self, kind):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(1, 256, (1, 50, 80))
+    grey[0, 0, 0] = 255
+    eight = types.Volume(grey.astype(np.uint8), (None,) * 3)
+    deep = types.Volume((16 * grey).astype(kind), (None,) * 3)
+    np.testing.assert_allclose(
+      hog_ridge.features(deep), hog_ridge.features(eight), atol=1e-3
+    )
 
   def test_colours(self):
     voxels = np.zeros((1, 64, 64, 3), np.uint8)
@@ -165,8 +175,8 @@ class HogRidgeTest(parameterized.TestCase):
   def test_a_black_picture(self):
     volume = types.Volume(np.zeros((1, 30, 30), np.uint8), (None,) * 3)
     found = hog_ridge.features(volume)
-    self.assertFalse(found[:1828].any())
-    self.assertEqual(found[1828:].tolist(), [0.5] + [0] * 7)
+    self.assertFalse(found[:-512].any())
+    self.assertEqual(found[-512:].tolist(), [0.5] + [0] * 511)
 
   def test_tells_discs_from_none(self):
     cases = picture_cases.coloured(90)

@@ -106,6 +106,14 @@ class CutTest(parameterized.TestCase):
       self.assertLessEqual(apart.max(), 1)
       self.assertLess(apart.mean(), 0.25)
 
+  def test_frames_of_nearly_one_size_share_what_is_compiled(self):
+    grid = windows.make_grid(_WHOLE, (0.5,), (1.0,), 0.5)
+    counts = []
+    for width in (96, 100, 110, 128):
+      windows.cut(np.zeros((72, width, 3), np.uint8), grid, _SHAPE, 16)
+      counts.append(windows._shrink_rows._cache_size())
+    self.assertLen(set(counts), 1)
+
 
 class FuseTest(absltest.TestCase):
   def test_by_hand(self):

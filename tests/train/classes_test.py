@@ -70,6 +70,8 @@ class CheckTest(absltest.TestCase):
     classes.check_same(_NAMES, _NAMES)
     # Two may have other names.
     classes.check_same(['normal', 'nodule'], ['healthy', 'ill'])
+    with self.assertRaisesRegex(ValueError, 'expected normal, nodule, which'):
+      classes.check_same(['normal', 'nodule'], ['nodule', 'normal'])
     for found in (_NAMES[:2], _NAMES[::-1], [*_NAMES, 'x']):
       with self.assertRaisesRegex(
         ValueError,

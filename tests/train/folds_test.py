@@ -84,6 +84,17 @@ class FoldsTest(absltest.TestCase):
       self.assertEmpty(names[0] & names[1] | names[0] & names[2])
       self.assertEmpty(names[1] & names[2])
 
+  def test_a_dataset_may_lack_some_of_the_parts(self):
+    opened = []
+
+    def open_cases(name):
+      opened.append(name)
+      return _cases('ABC', 'pqr')
+
+    config = _config(by='group', parts='train+validation+test', count=3)
+    folds.make(config, open_cases, ['test', 'train'])
+    self.assertEqual(opened, ['train+test'])
+
   def test_what_is_always_trained_on_lacks_the_tested_patient(self):
     data = {'cubes': _cases('123', 'pqr'), 'scans': _cases('xy', 'pq')}
     runs = folds.make(

@@ -79,6 +79,8 @@ class _Shades:
 
   def __call__(self, variables, volume):
     del variables
+    if volume.series_uid == 'unfit.png':
+      raise ValueError('found it unfit')
     red = volume.voxels.ndim == 4 and (volume.voxels[..., 0] > 99).all()
     dark = volume.voxels.ndim == 3 and volume.voxels.mean() < 30
     logit = np.float32(2 if red or dark else -3)
@@ -259,7 +261,8 @@ class PredictTest(parameterized.TestCase):
     self.predict()
     _, found = self.predict()
     self.assertEqual(found['case'], 'a.png')
-    self.assertEqual([s['series'] for s in found['skipped']], ['pictures'])
+    skipped = [s['series'] for s in found['skipped']]
+    self.assertEqual(skipped, ['pictures', 'coco.json', 'detections.json'])
     with self.assertRaisesRegex(build.ConfigError, 'choose another --output'):
       self.predict(self.input / 'pictures')
     self.assertEqual((self.input / 'a.png').read_bytes(), before)
@@ -379,6 +382,7 @@ class PredictTest(parameterized.TestCase):
     del header.ImagePositionPatient, header.ImageOrientationPatient
     dicom_maker.save(header, self.input / 'film')
     (self.input / 'broken.jpg').write_text('no picture')
+    self.save_picture('unfit.png')
     told, found = self.predict()
     cases = {case['case']: case for case in found['cases']}
     self.assertEqual(
@@ -400,6 +404,7 @@ class PredictTest(parameterized.TestCase):
       'threshold 0.700\n',
     )
     self.assertIn('broken.jpg: skipped', told)
+    self.assertIn('unfit.png: skipped, found it unfit', told)
     self.assertEqual(
       self.written(),
       [

@@ -100,6 +100,7 @@ class VideosTest(absltest.TestCase):
         'threshold': 0.5,
         'frame': 'pixels',
         'frames': 10,
+        'frames_expected': 10,
         'frames_with_detections': 6,
         'video': 'clip.annotated.mp4',
         'table': 'clip.csv',

@@ -247,6 +247,7 @@ class CvcClinicdbTest(parameterized.TestCase):
     ('nothing', ['file,sequence', '1,'], "csv:2: found file '1', sequence ''"),
     ('split', ['file,sequence,split', '1,a,dev'], "csv:2: .*split 'dev'"),
     ('again', ['file,sequence', '1,a', '1,b'], 'csv:3: found 1 again'),
+    ('both', ['file,sequence', '1.png,a', '1.tif,b'], 'csv:3: found 1 again'),
     (
       'torn',
       ['file,sequence,split', '1,a,train', '2,a,test'],

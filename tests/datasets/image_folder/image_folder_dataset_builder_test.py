@@ -86,7 +86,7 @@ class ImageFolderTest(parameterized.TestCase):
     self.assertEqual((film.min(), film.max()), (0, 32767))
     self.assertEqual(report['classes'], ['polyps'])
     self.assertEqual(report['background'], 'mucosa')
-    self.assertIn('class 1 is polyps, the last by the alphabet', str(report))
+    self.assertIn('looked for, is polyps, and not mucosa', str(report))
     self.assertIn(
       'groups are 1 DICOM patients and 3 pictures by themselves',
       report['notes'],
@@ -98,13 +98,25 @@ class ImageFolderTest(parameterized.TestCase):
     found, report = self.read(positive='abnormal')
     self.assertEqual([x.label for x in found.values()], [1, 0])
     self.assertEqual(report['classes'], ['abnormal'])
-    self.assertNotIn('alphabet', str(report['notes']))
+    self.assertNotIn('looked for', str(report['notes']))
     found, _ = self.read(positive='normal')
     self.assertEqual([x.label for x in found.values()], [0, 1])
     with self.assertRaisesRegex(
       ValueError, "positive 'x', expected one of abn"
     ):
       self.read(positive='x')
+
+  def test_what_is_called_normal_is_not_looked_for(self):
+    self.save('nodule/a.png')
+    self.save('Normal/b.png')
+    found, report = self.read()
+    self.assertEqual(
+      {key: case.label for key, case in found.items()},
+      {'nodule/a.png': 1, 'Normal/b.png': 0},
+    )
+    self.assertEqual(
+      (report['background'], report['classes']), ('Normal', ['nodule'])
+    )
 
   def test_three_classes_and_more_go_by_the_alphabet(self):
     for name in ('small', 'none', 'nodule', 'non_nodule'):

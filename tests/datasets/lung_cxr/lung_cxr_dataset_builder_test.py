@@ -446,6 +446,12 @@ class LungCxrTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       self.prepare()
 
+  def test_a_table_with_other_columns_is_refused(self):
+    self.films({'p': 1})
+    self.table('file;patient', 'p_0.png;p')
+    with self.assertRaisesRegex(ValueError, r"columns \['file;patient'\], exp"):
+      self.prepare()
+
   def test_two_tables_are_refused(self):
     lines = self.films({'p': 1})
     for name in ('patients.csv', 'attribution.csv'):

@@ -51,6 +51,8 @@ class Server:
     handler = type('Handler', (_Handler,), {'owner': self})
     self._http = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
     self._http.daemon_threads = True
+    # A client that hangs up is no fault, and what is printed is read in tests.
+    self._http.handle_error = lambda *unused: None
     self.port = self._http.server_port
     self.url = f'http://127.0.0.1:{self.port}'
 
