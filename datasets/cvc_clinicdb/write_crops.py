@@ -55,8 +55,9 @@ def write(
       )
       counts[split] = cut.counts
       for case in progress.track(cut, split, len(cut)):
-        name = case.volume.series_uid.replace('/', '_')
-        file = pathlib.PurePosixPath(split, CLASSES[case.label], f'{name}.png')
+        frame, _, crop = case.volume.series_uid.rpartition('/')
+        name = f'{frame}_{crop}.png'
+        file = pathlib.PurePosixPath(split, CLASSES[case.label], name)
         path = partial / file
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(case.volume.voxels[0]).save(path)

@@ -74,7 +74,7 @@ def read(source: Source) -> cases.Example:
       pixels = images.read(source.path, deep=True)
       volume = types.Volume(pixels[None], (None, None, None))
     else:
-      volume = radiographs.read(source.path)
+      volume = radiographs.read(source.path, any_view=True)
   except dicom.Refused as error:
     raise cases.LeftOut(source.key, error.code, error.detail) from None
   except ValueError as error:

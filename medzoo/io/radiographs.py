@@ -39,11 +39,15 @@ def is_film_file(path: str | os.PathLike[str]) -> bool:
     return False
 
 
-def read(path: str | os.PathLike[str]) -> types.Volume:
+def read(
+  path: str | os.PathLike[str], *, any_view: bool = False
+) -> types.Volume:
   """Reads one film.
 
   Args:
     path: a picture, by the ending of its name, or a DICOM image.
+    any_view: whether a film from the side, or mirrored or turned, is read as it
+      is, where nobody asks which side is the left one.
 
   Returns:
     the film; voxels are (1, h, w): of a picture its greys as stored, uint8 or
@@ -65,7 +69,7 @@ def read(path: str | os.PathLike[str]) -> types.Volume:
   if not path.is_file():
     raise ValueError(f'{path}: found no such file, expected a film')
   if not images.is_picture_file(path):
-    return _read_dicom(path)
+    return _read_dicom(path, any_view)
   pixels = images.read(path, deep=True)
   if pixels.ndim == 3:
     pixels = np.asarray(Image.fromarray(pixels).convert('L'))
@@ -81,10 +85,11 @@ def patient(path: str | os.PathLike[str]) -> str:
   return planes[0].file.patient if planes else ''
 
 
-def _read_dicom(path: pathlib.Path) -> types.Volume:
+def _read_dicom(path: pathlib.Path, any_view: bool) -> types.Volume:
   plane = _only_plane(path)
   display = dicom_display.read(plane.file)
-  _check_orientation(plane.file, display.orientation)
+  if not any_view:
+    _check_orientation(plane.file, display.orientation)
   _, pixels = next(dicom_pixels.decode(plane.file, [plane.frame]))
   values, _ = dicom_pixels.intensities(pixels, plane)
   empty = _padding(values, plane)

@@ -124,7 +124,9 @@ def _find_films(
     if keeps_colours and images.is_picture_file(path):
       readers.append((name, functools.partial(_read_picture, path, name, True)))
     elif radiographs.is_film_file(path):
-      readers.append((name, functools.partial(_read_film, path, name)))
+      # Whole pictures are judged from any side; lungs have a left and a right.
+      read = functools.partial(_read_film, path, name, keeps_colours)
+      readers.append((name, read))
     else:
       skipped.append(Skipped(name, 'not_a_film'))
   return readers, skipped
@@ -172,5 +174,6 @@ def _read_picture(
   return types.Volume(pixels, (None, None, None), series_uid=name)
 
 
-def _read_film(path: pathlib.Path, name: str) -> types.Volume:
-  return dataclasses.replace(radiographs.read(path), series_uid=name)
+def _read_film(path: pathlib.Path, name: str, any_view: bool) -> types.Volume:
+  film = radiographs.read(path, any_view=any_view)
+  return dataclasses.replace(film, series_uid=name)

@@ -209,6 +209,13 @@ class RadiographsTest(parameterized.TestCase):
       header = film(PatientOrientation=orientation)
       np.testing.assert_array_equal(self.greys(header), plain)
 
+  def test_any_view_is_read_as_it_is(self):
+    plain = self.greys(film())
+    for orientation in (['A', 'F'], ['R', 'F']):
+      dicom_maker.save(film(PatientOrientation=orientation), self.path)
+      found = radiographs.read(self.path, any_view=True)
+      np.testing.assert_array_equal(found.voxels[0] / radiographs.WHITE, plain)
+
   def test_pictures_keep_their_greys(self):
     grey = np.random.default_rng(2).integers(0, 256, (5, 6), np.uint8)
     deep = grey.astype(np.uint16) * 200

@@ -1,6 +1,7 @@
 """Tests of windows that slide over a frame."""
 
 import dataclasses
+from unittest import mock
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -171,6 +172,21 @@ class WindowsTest(parameterized.TestCase):
     small, found = look(pixels), look(large)
     np.testing.assert_allclose(found.corners[0], 3 * small.corners[0], atol=6)
     self.assertGreater(box_ops.iou(found.corners, 3 * box[None])[0, 0], 0.5)
+
+  def test_large_frames_are_made_smaller_first(self):
+    pixels, box = frame((301, 403), (120, 160), 56, seed=2)
+    shapes = []
+    cut = windows.cut
+
+    def watched(shown, *arguments):
+      shapes.append(shown.shape[:2])
+      return cut(shown, *arguments)
+
+    with mock.patch.object(windows, 'cut', watched):
+      found = look(pixels, sides=(0.29, 0.43))
+    # 0.29 of 301 pixels are 2.7 times the 32 of a crop.
+    self.assertEqual(shapes, [(151, 202)])
+    self.assertGreater(box_ops.iou(found.corners, box[None])[0, 0], 0.5)
 
   def test_in_the_lit_field(self):
     pixels, box = frame(middle=(30, 40), radius=14)

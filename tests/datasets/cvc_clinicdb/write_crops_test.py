@@ -60,7 +60,7 @@ class WriteCropsTest(absltest.TestCase):
       cases = sources.open_cases(self.dataset, split)
       for case in crops.Crops(cases, margin=0.2, seed=3):
         kind = ('non_polyps', 'polyps')[case.label]
-        name = case.volume.series_uid.replace('/', '_')
+        name = '_'.join(case.volume.series_uid.rsplit('/', 1))
         file = f'{split}/{kind}/{name}.png'
         np.testing.assert_array_equal(
           np.asarray(Image.open(self.output / file)), case.volume.voxels[0]
