@@ -74,6 +74,7 @@ def _run(config: dict[str, Any]) -> None:
   from medzoo.train import build
   from medzoo.train import evaluate
   from medzoo.train import predict
+  from medzoo.train import prepared
   from medzoo.train import run
 
   name = _default_name()
@@ -83,7 +84,7 @@ def _run(config: dict[str, Any]) -> None:
   evaluate.protocol(config)
   report = build.module('report', config['evaluation']['protocol'])
   if _MODE.value == 'prepare':
-    print(run.Data(config, prepare).summary())
+    print(prepared.Data(config, prepare).summary())
   elif _MODE.value == 'train':
     results = run.train(config, workdir, prepare, report.write)
     _announce(results, workdir)

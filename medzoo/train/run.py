@@ -8,7 +8,6 @@ import collections
 import contextlib
 import copy
 import dataclasses
-import errno
 import json
 import pathlib
 import platform
@@ -25,35 +24,14 @@ from medzoo.metrics import multiclass
 from medzoo.train import build
 from medzoo.train import classes
 from medzoo.train import evaluate
-from medzoo.train import folds
 from medzoo.train import memory
 from medzoo.train import predict
+from medzoo.train import prepared
+from medzoo.train import sizes
 from medzoo.train import stages
+from medzoo.train import workdirs
 from medzoo.train import writers
 
-# What the report calls the sizes in a config; an experiment has some of them.
-_PREPROCESS_SIZES = {
-  'spacing': 'voxel spacing, mm',
-  'shape': 'picture, pixels',
-  'pixel_mm': 'pixel, mm',
-}
-_DATA_SIZES = {'shape': 'patch, voxels'}
-_MODEL_SIZES = {
-  'widths': 'channels',
-  'width': 'channels of the first layer',
-  'filters': 'filters',
-  'units': 'units',
-  'steps': 'boxes a cell',
-  'fpn_channels': 'pyramid channels',
-}
-_ENCODER_SIZES = {
-  'name': 'encoder',
-  'widths': 'encoder channels',
-  'depth': 'encoder layers',
-  'width': 'encoder channels',
-}
-
-Prepare = Callable[..., str]
 # Takes the folder, the results, the cases that were judged and, where whole
 # pictures were searched besides, these.
 Report = Callable[..., None]
@@ -62,7 +40,7 @@ Report = Callable[..., None]
 def train(
   config: Mapping[str, Any],
   workdir: pathlib.Path,
-  prepare: Prepare,
+  prepare: prepared.Prepare,
   report: Report,
 ) -> dict[str, Any]:
   """Runs every stage, scores the test split and writes `results.json`.
@@ -79,12 +57,12 @@ def train(
   Raises:
     build.ConfigError: the work folder holds another config.
   """
-  open_workdir(workdir, config)
+  workdirs.claim(workdir, config)
   path = workdir / 'results.json'
   if path.exists():
     return json.loads(path.read_text())
   memory.reset_peak()
-  data = Data(config, prepare)
+  data = prepared.Data(config, prepare)
   peak = {'prepare': memory.peak_mb()}
   memory.reset_peak()
   with contextlib.closing(writers.Writer(workdir)) as writer:
@@ -113,7 +91,7 @@ def train(
 
 def score(
   runs: Sequence[stages.Run],
-  data: 'Data',
+  data: prepared.Data,
   results: dict[str, Any],
   workdir: pathlib.Path,
   report: Report,
@@ -140,7 +118,7 @@ def score(
     'dataset': data.describe(_by_split(runs)),
     **scored,
   }
-  results |= data.reading() | {'sizes': sizes(runs[0].config)}
+  results |= data.reading() | {'sizes': sizes.describe(runs[0].config)}
   config = runs[0].config
   _name_classes(results)
   if config['view']['name'] == 'crops':
@@ -153,17 +131,17 @@ def score(
     'medzoo': medzoo.__version__,
   }
   folder = workdir / 'final' if len(runs) > 1 else workdir
-  write_json(folder / 'model' / 'config.json', facts)
+  workdirs.write_json(folder / 'model' / 'config.json', facts)
   report(workdir, results, *_scored(runs, 'test'))
   # Last, for a run that has results is finished.
-  write_json(workdir / 'results.json', results)
+  workdirs.write_json(workdir / 'results.json', results)
   return results
 
 
 def evaluate_again(
   config: Mapping[str, Any],
   workdir: pathlib.Path,
-  prepare: Prepare,
+  prepare: prepared.Prepare,
   report: Report,
 ) -> dict[str, Any]:
   """Scores a finished work folder on its own test split once more."""
@@ -173,8 +151,8 @@ def evaluate_again(
       f'{workdir}: found no results.json, expected a finished work folder; '
       'train first'
     )
-  open_workdir(workdir, config)
-  data = Data(config, prepare)
+  workdirs.claim(workdir, config)
+  data = prepared.Data(config, prepare)
   with contextlib.closing(writers.Writer(workdir)) as writer:
     runs = make_runs(config, workdir, data, writer)
     results = json.loads(path.read_text())
@@ -184,7 +162,7 @@ def evaluate_again(
 def evaluate_on(
   dataset: Mapping[str, Any],
   workdir: pathlib.Path,
-  prepare: Prepare,
+  prepare: prepared.Prepare,
   report: Report,
   output: pathlib.Path,
 ) -> dict[str, Any]:
@@ -203,7 +181,7 @@ def evaluate_on(
   facts = predict.read_model(workdir)
   config = {**facts.config, 'dataset': dict(dataset), 'more_datasets': {}}
   memory.reset_peak()
-  data = Data(config, prepare)
+  data = prepared.Data(config, prepare)
   peak = {'prepare': memory.peak_mb()}
   memory.reset_peak()
   if facts.background:
@@ -232,7 +210,7 @@ def evaluate_on(
     'timing': {'seconds_per_case': scored.pop('seconds_per_case')},
     **environment(),
     **data.reading(),
-    'sizes': sizes(config),
+    'sizes': sizes.describe(config),
     'dataset': data.describe({'all': [cases]}),
     'ablations': {},
     'folds': [],
@@ -242,14 +220,14 @@ def evaluate_on(
   if config['view']['name'] == 'crops':
     results['dataset']['crops'] = _count_crops([run], 'all')
   report(output, results, *_scored([run], 'all'))
-  write_json(output / 'results.json', results)
+  workdirs.write_json(output / 'results.json', results)
   return results
 
 
 def make_runs(
   config: Mapping[str, Any],
   workdir: pathlib.Path,
-  data: 'Data',
+  data: prepared.Data,
   writer: writers.Writer,
 ) -> list[stages.Run]:
   """Returns the run of a work folder, or one a fold.
@@ -339,175 +317,6 @@ def _everything(runs: Sequence[stages.Run]) -> sources.Cases:
   return cases.subset(sorted(first.values()))
 
 
-def open_workdir(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Makes a work folder, or checks that it is this config's.
-
-  Raises:
-    build.ConfigError: it holds another config; the keys are listed.
-  """
-  path = workdir / 'config.json'
-  text = json.dumps(config, indent=2, sort_keys=True)
-  if not path.exists():
-    if workdir.exists() and any(workdir.iterdir()):
-      raise build.ConfigError(
-        f'{workdir}: found a folder with other files in it, expected a new '
-        'one or a work folder; choose another --workdir'
-      )
-    try:
-      write_text(path, text)
-    except OSError as error:
-      if error.errno == errno.ENOSPC:
-        raise
-      raise build.ConfigError(
-        f'--workdir {workdir}: cannot be written: {error.strerror}'
-      ) from None
-    return
-  keys = _differences(json.loads(path.read_text()), json.loads(text))
-  if keys:
-    raise build.ConfigError(
-      f'{workdir}: holds a run of another config, which differs in '
-      f'{", ".join(keys)}; choose another --workdir'
-    )
-
-
-def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-  """Reads the config of a work folder."""
-  path = workdir / 'config.json'
-  if not path.exists():
-    raise build.ConfigError(
-      f'{workdir}: found no config.json, expected a work '
-      'folder that a training made'
-    )
-  return json.loads(path.read_text())
-
-
-class Data:
-  """The prepared datasets of a config, opened by the names of splits.
-
-  A split is 'train' or 'train+validation' of `dataset`, or 'NAME:train' of
-  the dataset that `more_datasets` calls NAME.
-  """
-
-  def __init__(self, config: Mapping[str, Any], prepare: Prepare):
-    self._config = config
-    dataset = config['dataset']
-    self._folders = {'': prepare(dataset['name'], **dataset['options'])}
-    for name, spec in config['more_datasets'].items():
-      self._folders[name] = prepare(
-        spec['name'], manual_dir=spec['manual_dir'] or None, **spec['options']
-      )
-    self.fingerprint = json.dumps(
-      {name: _last_parts(folder) for name, folder in self._folders.items()}
-    )
-
-  def open(self, split: str) -> sources.Cases:
-    """Opens the cases of a split."""
-    name, _, split = split.rpartition(':')
-    return sources.open_cases(self._folders[name], split)
-
-  def splits(self) -> dict[str, folds.Splits]:
-    """Returns the splits of every run, see `folds.make`."""
-    known = sources.split_names(self._folders[''])
-    return folds.make(self._config, self.open, known)
-
-  def summary(self) -> str:
-    """Says where the prepared datasets lie, a line each."""
-    return '\n'.join(f'prepared: {path}' for path in self._folders.values())
-
-  @property
-  def classes(self) -> list[str]:
-    """Names of the class ids from 1; [] where the dataset names none."""
-    return _build_report(self._folders[''])['classes']
-
-  @property
-  def background(self) -> str:
-    """Name of class 0 of whole pictures; '' where they are of no class."""
-    return _build_report(self._folders[''])['background']
-
-  @property
-  def class_names(self) -> list[str]:
-    """Names of the classes of whole pictures, from 0; [] without such."""
-    return [self.background, *self.classes] if self.background else []
-
-  def describe(
-    self, splits: Mapping[str, Sequence[sources.Cases]]
-  ) -> dict[str, Any]:
-    """Returns the `dataset` part of the results.
-
-    Args:
-      splits: the cases of each split, a list a run; those of the last split
-        were scored.
-    """
-    name = list(splits)[-1]
-    scored = splits[name]
-    dataset = self._config['dataset']
-    return {
-      'name': dataset['name'],
-      'version': _last_parts(self._folders['']),
-      'split': name,
-      'examples': sum(len(cases) for cases in scored),
-      'groups': len({group for cases in scored for group in cases.groups}),
-      'lesions': sum(len(f) for cases in scored for f, _ in cases.findings),
-      'synthetic': dataset['synthetic'],
-      'classes': self.classes,
-      'background': self.background,
-      'notes': _build_report(self._folders[''])['notes'],
-      'cases_by_split': {
-        split: sum(len(cases) for cases in parts)
-        for split, parts in splits.items()
-      },
-    }
-
-  def reading(self) -> dict[str, Any]:
-    """Returns `repairs`, counts by name, and `skipped` of the results.
-
-    Series are named by no more than their reason: the names of scans stay in
-    the dataset's own report.
-    """
-    repairs, skipped = collections.Counter(), []
-    for folder in self._folders.values():
-      report = _build_report(folder)
-      repairs.update(report['repairs'])
-      for reason, count in report['left_out'].items():
-        skipped += [{'series': '', 'reason': reason}] * count
-    return {'repairs': dict(repairs), 'skipped': skipped}
-
-
-def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the sizes of networks and their inputs, by words for the report."""
-  found = _named(config['preprocess'], _PREPROCESS_SIZES)
-  for name in config['stages']['order']:
-    stage = config['stages'][name]
-    if 'model' in stage:
-      model = stage['model']
-      own = _named(stage.get('data', {}), _DATA_SIZES)
-      own |= _named(model, _MODEL_SIZES)
-      own |= _named(model.get('encoder') or {}, _ENCODER_SIZES)
-      if 'batch_size' in stage:
-        own['batch'] = stage['batch_size']
-      own['starts from'] = _origins(stage['init_from'])
-      found |= {f'{name}: {what}': size for what, size in own.items()}
-  return found
-
-
-def _origins(init_from: Sequence[Mapping[str, Any]]) -> str:
-  """Says in words what a stage's network starts from."""
-  words = []
-  for source in init_from:
-    if 'workdir' in source:
-      words.append(f'{source["stage"]} of {source["workdir"]}')
-    elif 'stage' in source:
-      words.append(source['stage'])
-    else:
-      words.append(pathlib.Path(source['weights']).name)
-  return ', '.join(words) or 'random weights'
-
-
-def _named(spec: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-  """Returns those values of a spec that have a name in the report."""
-  return {text: spec[key] for key, text in names.items() if key in spec}
-
-
 def _scored(runs: Sequence[stages.Run], split: str) -> list[Any]:
   """Returns the cases of a split that each section of the config scores."""
   cases = [sources.concatenate([run.cases[split] for run in runs])]
@@ -547,39 +356,3 @@ def _by_split(runs: Sequence[stages.Run]) -> dict[str, list[sources.Cases]]:
     split: [run.cases[split] for run in runs]
     for split in ('train', 'validation', 'test')
   }
-
-
-def _build_report(folder: str | pathlib.Path) -> dict[str, Any]:
-  """Reads what the builder of a prepared dataset said of it."""
-  return json.loads((pathlib.Path(folder) / 'build_report.json').read_text())
-
-
-def _last_parts(folder: str | pathlib.Path) -> str:
-  """Names a prepared dataset by its last folders, not by where it lies."""
-  return '/'.join(pathlib.Path(folder).parts[-3:])
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON; the file appears when it is complete."""
-  write_text(path, json.dumps(value, indent=2) + '\n')
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that appears when it is complete."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(text)
-  partial.rename(path)
-
-
-def _differences(one: Any, other: Any, prefix: str = '') -> list[str]:
-  """Returns the dotted keys in which two JSON values differ."""
-  if not (isinstance(one, dict) and isinstance(other, dict)):
-    return [] if one == other else [prefix]
-  return [
-    key
-    for name in sorted(one.keys() | other.keys())
-    for key in _differences(
-      one.get(name), other.get(name), f'{prefix}.{name}' if prefix else name
-    )
-  ]

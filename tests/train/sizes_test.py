@@ -1,15 +1,15 @@
-"""Tests of what a run says about itself."""
+"""Tests of the sizes that the report tells."""
 
 from absl.testing import absltest
 
 from experiments import nodule3d
-from medzoo.train import run
+from medzoo.train import sizes
 
 
 class SizesTest(absltest.TestCase):
   def test_of_cubes(self):
     self.assertEqual(
-      run.sizes(nodule3d.get_config('luna16').to_dict()),
+      sizes.describe(nodule3d.get_config('luna16').to_dict()),
       {
         'voxel spacing, mm': (1.0, 1.0, 1.0),
         'screening: patch, voxels': (15, 30, 30),
@@ -38,7 +38,7 @@ class SizesTest(absltest.TestCase):
       'stages': {'order': ('detector',), 'detector': fit},
     }
     self.assertEqual(
-      run.sizes(config),
+      sizes.describe(config),
       {
         'picture, pixels': (256, 352),
         'pixel, mm': 1.0,
