@@ -31,6 +31,17 @@ def hog() -> dict:
   )
 
 
+def adamw(learning_rate: float, warmup_steps: int) -> dict:
+  """Returns Adam with weight decay and a cosine schedule."""
+  return dict(
+    name='adamw',
+    learning_rate=learning_rate,
+    weight_decay=1e-3,
+    clip_norm=1.0,
+    schedule=dict(name='cosine', warmup_steps=warmup_steps),
+  )
+
+
 def choose(
   published: _Config,
   makers: Mapping[str, Callable[[_Config], None]],

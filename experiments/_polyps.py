@@ -83,17 +83,6 @@ def windows() -> dict:
   )
 
 
-def adamw(learning_rate: float) -> dict:
-  """Returns Adam with weight decay and a cosine schedule."""
-  return dict(
-    name='adamw',
-    learning_rate=learning_rate,
-    weight_decay=1e-3,
-    clip_norm=1.0,
-    schedule=dict(name='cosine', warmup_steps=50),
-  )
-
-
 def phantom(config: ml_collections.ConfigDict) -> None:
   """Takes frames of phantoms."""
   config.dataset.name = 'cvc_clinicdb/phantom'

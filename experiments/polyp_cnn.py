@@ -42,7 +42,7 @@ def _published() -> ml_collections.ConfigDict:
         num_classes=1,
       ),
       data=_polyps.windows(),
-      optimizer=_polyps.adamw(2e-3),
+      optimizer=_common.adamw(2e-3, 50),
       steps=2500,
       batch_size=32,
       eval_every=100,

@@ -40,7 +40,7 @@ def _published() -> ml_collections.ConfigDict:
     codes=_vgg16.codes(),
     head=_vgg16.head(
       _HEAD,
-      optimizer=_polyps.adamw(1e-3),
+      optimizer=_common.adamw(1e-3, 50),
       steps=1000,
       batch_size=32,
       eval_every=50,
@@ -95,7 +95,7 @@ def _finetune(config: ml_collections.ConfigDict) -> None:
     _WIDTH,
     dict(units=(64,), norm='batch', dropout=0.5, num_classes=1),
     data=_polyps.windows(),
-    optimizer=_polyps.adamw(1e-3),
+    optimizer=_common.adamw(1e-3, 50),
     steps=600,
     batch_size=32,
     eval_every=100,

@@ -44,7 +44,7 @@ def _published() -> ml_collections.ConfigDict:
     codes=_vgg16.codes(),
     head=_vgg16.head(
       _HEAD,
-      optimizer=_adamw(1e-3),
+      optimizer=_common.adamw(1e-3, 30),
       steps=600,
       batch_size=32,
       eval_every=50,
@@ -67,16 +67,6 @@ def _published() -> ml_collections.ConfigDict:
   )
   config.expect = dict(params={})
   return config
-
-
-def _adamw(learning_rate: float) -> dict:
-  return dict(
-    name='adamw',
-    learning_rate=learning_rate,
-    weight_decay=1e-3,
-    clip_norm=1.0,
-    schedule=dict(name='cosine', warmup_steps=30),
-  )
 
 
 def _patches() -> dict:
@@ -122,7 +112,7 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
     _WIDTH,
     _HEAD,
     data=_patches(),
-    optimizer=_adamw(1e-3),
+    optimizer=_common.adamw(1e-3, 30),
     steps=700,
     batch_size=32,
     eval_every=100,
