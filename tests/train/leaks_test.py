@@ -94,7 +94,7 @@ def _cross_validated(cases, groups, judge):
   it is the more frequent in testing.
   """
   areas = []
-  for fold in sources.kfold(groups, 3, seed=0):
+  for fold in sources.kfold(groups, 2, seed=0):
     rest = np.setdiff1d(np.arange(len(cases)), fold)
     tested = cases.subset(fold)
     logits = judge(cases.subset(rest), tested)
@@ -109,7 +109,7 @@ class LeaksTest(absltest.TestCase):
     alone = [case.volume.series_uid for case in cases]
     for judge in (_judge_by_hog, _judge_by_network):
       # The standard error of 80 sequences is 0.065.
-      self.assertBetween(_cross_validated(cases, names, judge), 0.35, 0.65)
+      self.assertBetween(_cross_validated(cases, names, judge), 0.3, 0.7)
       # Were frames divided, and not sequences, both would know nearly all.
       self.assertGreater(_cross_validated(cases, alone, judge), 0.9)
 
