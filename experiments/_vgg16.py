@@ -13,31 +13,33 @@ from typing import Any
 PRETRAINED = (dict(stage='pretrain', modules=(), of='encoder'),)
 
 
-def vgg16(width: int) -> dict[str, Any]:
-  """Returns a VGG16 to train from scratch, thus with normalisation."""
+def encoder(width: int, style: str) -> dict[str, Any]:
+  """Returns a VGG16 of a style to train from scratch, thus with a norm."""
   return dict(
-    name='vgg16', width=width, num_classes=None, style='plain', norm='batch'
+    name='vgg16', width=width, num_classes=None, style=style, norm='batch'
   )
 
 
-def classifier(width: int, head: Mapping[str, Any]) -> dict[str, Any]:
+def classifier(
+  network: Mapping[str, Any], head: Mapping[str, Any]
+) -> dict[str, Any]:
   """Returns an encoder and a head in one."""
   return dict(
     name='picture_classifier',
-    encoder=vgg16(width),
+    encoder=dict(network),
     head=dict(name='dense_head', **head),
     tap='pool5',
   )
 
 
 def pretrain(
-  width: int, head: Mapping[str, Any], **stage: Any
+  network: Mapping[str, Any], head: Mapping[str, Any], **stage: Any
 ) -> dict[str, Any]:
   """Returns the stage that trains the encoder, with a head that it loses."""
   return dict(
     kind='fit',
     task=dict(name='classification'),
-    model=classifier(width, head),
+    model=classifier(network, head),
     init_from=(),
     trainable=(),
     select=dict(metric='auc', mode='max', patience=None),
@@ -45,7 +47,9 @@ def pretrain(
   )
 
 
-def load(width: int, shape: tuple[int, int], workdir: str) -> dict[str, Any]:
+def load(
+  network: Mapping[str, Any], shape: tuple[int, int], workdir: str
+) -> dict[str, Any]:
   """Returns the stage that takes the encoder of another work folder.
 
   Of Keras's or torch's file it takes the weights with
@@ -55,7 +59,7 @@ def load(width: int, shape: tuple[int, int], workdir: str) -> dict[str, Any]:
   """
   return dict(
     kind='load',
-    model=vgg16(width),
+    model=dict(network),
     input_shape=(*shape, 3),
     init_from=(dict(workdir=workdir, stage='encoder', modules=()),),
   )
@@ -84,7 +88,7 @@ def head(model: Mapping[str, Any], **stage: Any) -> dict[str, Any]:
 
 
 def finetune(
-  width: int,
+  network: Mapping[str, Any],
   model: Mapping[str, Any],
   blocks: tuple[str, ...],
   **stage: Any,
@@ -93,7 +97,7 @@ def finetune(
   return dict(
     kind='fit',
     task=dict(name='classification'),
-    model=classifier(width, model),
+    model=classifier(network, model),
     init_from=(
       dict(stage='encoder', modules=(), to='encoder'),
       dict(stage='head', modules=(), to='head'),

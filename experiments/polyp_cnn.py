@@ -39,6 +39,7 @@ def _published() -> ml_collections.ConfigDict:
         units=(64,),
         dropout=0.5,
         norm='batch',
+        standardize=True,
         num_classes=1,
       ),
       data=_polyps.windows(),
@@ -86,7 +87,7 @@ def _tiles(config: ml_collections.ConfigDict) -> None:
     hog_ridge=_common.hog(),
   )
   classifier = config.stages.classifier
-  classifier.model.filters = (16, 32, 64)
+  classifier.model.update(filters=(16, 32, 64), standardize=False)
   classifier.optimizer.learning_rate = 1e-3
   classifier.steps = 1500
   del classifier.data.view

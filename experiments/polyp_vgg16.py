@@ -19,7 +19,7 @@ from experiments import _common
 from experiments import _polyps
 from experiments import _vgg16
 
-_WIDTH = 12
+_ENCODER = _vgg16.encoder(12, 'standard')
 _SHAPE = (64, 64)
 _HEAD = dict(units=(256,), norm='', dropout=0.5, num_classes=1)
 
@@ -36,7 +36,7 @@ def _published() -> ml_collections.ConfigDict:
   best = dict(metric='auc', mode='max', patience=10)
   config.stages = dict(
     order=('encoder', 'codes', 'head', 'finetune'),
-    encoder=_vgg16.load(_WIDTH, _SHAPE, 'runs/polyp_vgg16'),
+    encoder=_vgg16.load(_ENCODER, _SHAPE, 'runs/polyp_vgg16'),
     codes=_vgg16.codes(),
     head=_vgg16.head(
       _HEAD,
@@ -48,7 +48,7 @@ def _published() -> ml_collections.ConfigDict:
       select=best,
     ),
     finetune=_vgg16.finetune(
-      _WIDTH,
+      _ENCODER,
       _HEAD,
       ('block4', 'block5'),
       data=_polyps.windows(),
@@ -92,7 +92,7 @@ def _finetune(config: ml_collections.ConfigDict) -> None:
   _polyps.phantom(config)
   stages = config.stages
   stages.pretrain = _vgg16.pretrain(
-    _WIDTH,
+    _ENCODER,
     dict(units=(64,), norm='batch', dropout=0.5, num_classes=1),
     data=_polyps.windows(),
     optimizer=_common.adamw(1e-3, 50),

@@ -18,7 +18,7 @@ import ml_collections
 from experiments import _common
 from experiments import _vgg16
 
-_WIDTH = 12
+_ENCODER = _vgg16.encoder(12, 'plain')
 _SHAPE = (224, 224)
 _HEAD = dict(
   units=(512, 512), pool='max', norm='batch', dropout=0.5, num_classes=2
@@ -40,7 +40,7 @@ def _published() -> ml_collections.ConfigDict:
   config.preprocess = dict(shape=_SHAPE, colour=False, equalize=True)
   config.stages = dict(
     order=('encoder', 'codes', 'head'),
-    encoder=_vgg16.load(_WIDTH, _SHAPE, 'runs/xray_nodule'),
+    encoder=_vgg16.load(_ENCODER, _SHAPE, 'runs/xray_nodule'),
     codes=_vgg16.codes(),
     head=_vgg16.head(
       _HEAD,
@@ -109,7 +109,7 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   config.dataset.name = 'openi_cxr/phantom'
   config.dataset.synthetic = True
   config.stages.pretrain = _vgg16.pretrain(
-    _WIDTH,
+    _ENCODER,
     _HEAD,
     data=_patches(),
     optimizer=_common.adamw(1e-3, 30),

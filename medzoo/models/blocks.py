@@ -14,6 +14,8 @@ from medzoo.ops import conv
 
 # Batch normalisation's epsilon in convnet3d, Keras's default.
 _EPSILON = 1e-3
+# Of a picture in [0, 1] that is not flat.
+_LEAST_DEVIATION = 0.05
 
 
 class Conv3D(nn.Module):
@@ -125,6 +127,18 @@ def batch_norm(momentum: float, dtype: Any, name: str | None) -> nn.BatchNorm:
   return nn.BatchNorm(
     momentum=momentum, epsilon=_EPSILON, dtype=dtype, name=name
   )
+
+
+def standardize(x: Float[Array, 'b h w c']) -> Float[Array, 'b h w c']:
+  """Brings each channel of each picture to mean 0 and deviation 1.
+
+  How bright a picture is as a whole, and of which hue, then says nothing. To
+  the variance 0.05 squared is added, so that pictures in [0, 1] which are
+  nearly flat stay so.
+  """
+  variance = x.var((1, 2), keepdims=True)
+  centred = x - x.mean((1, 2), keepdims=True)
+  return centred * jax.lax.rsqrt(variance + _LEAST_DEVIATION**2)
 
 
 def max_pool_in_plane(

@@ -46,6 +46,8 @@ class SmallCNN(nn.Module):
       convolution and hidden layer, which then learn in far fewer steps.
     epsilon: added to the variance.
     momentum: of batch normalisation's running averages.
+    standardize: whether pictures go through `blocks.standardize` first, which
+      helps where few sequences, each with a light of its own, are trained on.
     dtype: the type computed in; parameters and outputs are float32.
   """
 
@@ -57,6 +59,7 @@ class SmallCNN(nn.Module):
   norm: str = ''
   epsilon: float = 1e-3
   momentum: float = 0.9
+  standardize: bool = False
   dtype: Any = jnp.float32
 
   def setup(self):
@@ -98,6 +101,8 @@ class SmallCNN(nn.Module):
     self, x: Float[Array, 'b h w c'], *, train: bool
   ) -> Float[Array, 'b h2 w2 o']:
     """Returns the last convolution's rectified maps, which Grad-CAM weighs."""
+    if self.standardize:
+      x = blocks.standardize(x)
     return self.encoder(x, train=train)
 
   def classify(

@@ -52,8 +52,8 @@ class VGG16(nn.Module):
   Kernels start from He's normal distribution (arXiv 1502.01852), which keeps
   the size of the activations through all thirteen layers, where the paper had
   to train a shallower network first. That holds for inputs of about unit size,
-  so to train from scratch take style 'plain', and norm 'batch': without it
-  hundreds of steps may pass before the loss moves at all.
+  so to train from scratch take style 'plain' or 'standard', and norm 'batch':
+  without it hundreds of steps may pass before the loss moves at all.
 
   Attributes:
     width: channels of the first block; published 64.
@@ -180,8 +180,9 @@ def preprocess(
   Args:
     x: RGB in [0, 1], or grey, which is repeated.
     style: 'keras' for BGR in [0, 255] less ImageNet's mean; 'torch' for RGB
-      less ImageNet's mean, by its deviation, of torchvision and timm; 'plain'
-      for RGB in [-1, 1], where no weights are loaded.
+      less ImageNet's mean, by its deviation, of torchvision and timm; where no
+      weights are loaded 'plain' for RGB in [-1, 1], or 'standard' for what
+      `blocks.standardize` makes of it.
 
   Raises:
     ValueError: there are neither 1 nor 3 channels, or there is no such style.
@@ -195,7 +196,11 @@ def preprocess(
     return (x - jnp.array(_MEAN, x.dtype)) / jnp.array(_DEVIATION, x.dtype)
   if style == 'plain':
     return 2 * x - 1
-  raise ValueError(f'style: found {style!r}, expected plain, keras or torch')
+  if style == 'standard':
+    return blocks.standardize(x)
+  raise ValueError(
+    f'style: found {style!r}, expected plain, standard, keras or torch'
+  )
 
 
 def average_pool(

@@ -100,6 +100,17 @@ class SmallCNNTest(parameterized.TestCase):
     np.testing.assert_allclose(split, y, atol=1e-5)
     np.testing.assert_array_equal(whole, split)
 
+  def test_standardized_pictures_have_no_light_of_their_own(self):
+    x = _pictures(2, 10, 10, 3)
+    lit = x * jnp.array([0.5, 0.9, 0.7]) + jnp.array([0.3, 0.0, 0.1])
+    spread = []
+    for standardize in (False, True):
+      model = small_cnn.SmallCNN((3,), 3, (5,), standardize=standardize)
+      run = functools.partial(model.apply, _draw(model, x), train=False)
+      logits, again = (run(each)['logits'] for each in (x, lit))
+      spread.append(float(jnp.abs(again - logits).max()))
+    self.assertLess(10 * spread[1], spread[0])
+
   def test_drops_in_training_only(self):
     model = small_cnn.SmallCNN((2,), 3, (64,), 0.9)
     x = _pictures(1, 8, 8, 3)

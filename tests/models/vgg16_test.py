@@ -269,8 +269,25 @@ class VGG16Test(parameterized.TestCase):
       found, np.broadcast_to(grey, found.shape), atol=1e-4
     )
 
+  def test_standard_pictures_have_no_light_of_their_own(self):
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 8, 9, 3)).astype(np.float32)
+    lit = jnp.array(x * [0.5, 0.9, 0.7] + [0.3, 0, 0.1], jnp.float32)
+    found, again = (
+      vgg16.preprocess(each, 'standard') for each in (jnp.array(x), lit)
+    )
+    np.testing.assert_allclose(found.mean((1, 2)), 0, atol=1e-6)
+    deviation = x.std((1, 2))
+    np.testing.assert_allclose(
+      found.std((1, 2)), deviation / np.hypot(deviation, 0.05), rtol=1e-5
+    )
+    np.testing.assert_allclose(again, found, atol=0.1)
+    # A flat picture has a gradient all the same.
+    gradient = jax.grad(lambda x: (vgg16.preprocess(x, 'standard')[0, 0]).sum())
+    self.assertTrue(np.isfinite(gradient(jnp.zeros((1, 4, 4, 3)))).all())
+
   def test_refusals(self):
-    with self.assertRaisesRegex(ValueError, "found 'caffe', expected plain, k"):
+    with self.assertRaisesRegex(ValueError, "found 'caffe', expected plain, s"):
       _shapes(vgg16.VGG16(2, style='caffe'), 1, 32, 32, 3)
     with self.assertRaisesRegex(ValueError, 'of 4 channels: expected 1 or 3'):
       _shapes(vgg16.VGG16(2), 1, 32, 32, 4)
