@@ -262,10 +262,12 @@ class Windows:
       (n, 4) corners, pixels, and (n,) log-odds of a polyp.
     """
     height, width = frame.shape[:2]
-    factor = self._shrinks(borders.find_field(frame))
+    field = borders.find_field(frame)
+    factor = self._shrinks(field)
     if factor > 1:
       frame = np.asarray(Image.fromarray(frame).reduce(factor))
-    grid = make_grid(borders.find_field(frame), *self._grid)
+      field = borders.find_field(frame)
+    grid = make_grid(field, *self._grid)
     judged = [
       self._scorer(variables, crops)
       for crops in cut(frame, grid, self._shape, self._batch)
