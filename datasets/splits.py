@@ -37,9 +37,7 @@ def divide(
     ValueError: the shares are not positive.
   """
   shares = check_shares(shares)
-  members: dict[str, list[int]] = {}
-  for i, group in enumerate(groups):
-    members.setdefault(group, []).append(i)
+  members = members_of(groups)
   room = _quotas(len(items), shares)
   chosen: dict[str, list[int]] = {name: [] for name in shares}
   # Large groups first, while every split still has room for them.
@@ -54,6 +52,14 @@ def divide(
     for name, indices in chosen.items()
     if indices
   }
+
+
+def members_of(groups: Sequence[str]) -> dict[str, list[int]]:
+  """Returns the indices of each group's cases, groups in their own order."""
+  members: dict[str, list[int]] = {}
+  for i, group in enumerate(groups):
+    members.setdefault(group, []).append(i)
+  return members
 
 
 def check_shares(shares: Mapping[str, float]) -> dict[str, float]:

@@ -81,9 +81,7 @@ def _spread(
   room = {
     name: dict.fromkeys(total, share / whole) for name, share in shares.items()
   }
-  members: dict[str, list[int]] = {}
-  for i, group in enumerate(groups):
-    members.setdefault(group, []).append(i)
+  members = splits.members_of(groups)
   parts: dict[str, dict[int, float]] = {}
   for group, own in members.items():
     counts = collections.Counter(labels[i] for i in own)
