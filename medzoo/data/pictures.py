@@ -47,6 +47,20 @@ class Picture:
     """Maps (n, 4) corners in network pixels to pixels of the film."""
     return corners / np.tile(self.scale, 2)
 
+  def mirrored(self, maps: np.ndarray) -> np.ndarray:
+    """Turns left and right about within the film.
+
+    Args:
+      maps: (..., h, w), of the size of `pixels`.
+
+    Returns:
+      The same with the film's columns in reverse; what lies outside stays.
+    """
+    width = self.inner[1]
+    turned = maps.copy()
+    turned[..., :width] = maps[..., :width][..., ::-1]
+    return turned
+
   def place(self, maps: np.ndarray) -> np.ndarray:
     """Brings maps at the film's own size to where a network sees them.
 

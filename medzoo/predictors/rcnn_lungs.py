@@ -1,7 +1,8 @@
 """Both lungs in a film by Mask R-CNN.
 
 The surest instance of each side counts. Its probabilities are brought to the
-film's own size before they become a mask, and the mask is tidied up.
+film's own size before they become a mask, and the mask is tidied up. A network
+that was trained on mirrored films too can look at both views of a film.
 """
 
 import functools
@@ -30,6 +31,10 @@ class RcnnLungs:
       `data.pictures.prepare`.
     stage: whose network is used, a `models.mask_rcnn.MaskRCNN`.
     inference: how instances are chosen.
+    mirror: whether the mirrored film is looked at as well, in which the sides
+      are exchanged. Probabilities and scores are then the means of both
+      views, of which one without the lung counts 0, and boxes their means
+      weighted by score.
   """
 
   def __init__(
@@ -41,9 +46,11 @@ class RcnnLungs:
     proposals: int,
     min_score: float,
     max_detections: int,
+    mirror: bool = False,
   ):
     self.stages = (stage,)
     self.preprocess = preprocess
+    self._mirror = mirror
     self._stage = stage
     self._model = models[stage]
     self._inference = mask_rcnn_forward.Inference(
@@ -66,15 +73,19 @@ class RcnnLungs:
       each, in pixels of the film.
     """
     picture = pictures.prepare(volume, **self.preprocess)
+    views = [picture.pixels]
+    if self._mirror:
+      views.append(picture.mirrored(picture.pixels))
     found = jax.device_get(
       _find(
         self._model,
         self._inference,
         variables[self._stage],
-        picture.pixels[None],
-        np.array([picture.inner], np.int32),
+        np.array(views),
+        np.array([picture.inner] * len(views), np.int32),
       )
     )
+    found = _joined(found, picture)
     maps = picture.restore(found['maps'])
     masks = np.array([lung_shapes.clean(x)[0] for x in maps])
     there = np.flatnonzero(masks.any((1, 2)) & (found['scores'] > 0))
@@ -94,16 +105,38 @@ def _find(
   model: nn.Module,
   inference: mask_rcnn_forward.Inference,
   variables: Any,
-  pixels: np.ndarray,
+  views: np.ndarray,
   sizes: np.ndarray,
 ) -> dict[str, jax.Array]:
   """Compiled once for each model, however many predictors use it."""
-  images = pixels[..., None].astype(jnp.float32) / 255
+  images = views[..., None].astype(jnp.float32) / 255
   found = mask_rcnn_forward.infer(model, variables, images, sizes, inference)
-  found = jax.tree.map(lambda x: x[0], found)
-  return instances.paste_surest(
-    found, model.num_classes, pixels.shape[1:], aligned=model.aligned
+  paste = functools.partial(
+    instances.paste_surest,
+    num_classes=model.num_classes,
+    shape=views.shape[1:],
+    aligned=model.aligned,
   )
+  return jax.vmap(paste)(found)
+
+
+def _joined(
+  found: dict[str, np.ndarray], picture: pictures.Picture
+) -> dict[str, np.ndarray]:
+  """Returns what was found in a film, of which the second view is mirrored."""
+  maps, boxes, scores = (found[key] for key in ('maps', 'boxes', 'scores'))
+  if len(scores) == 1:
+    return {key: value[0] for key, value in found.items()}
+  y0, x0, y1, x1 = np.moveaxis(boxes[1, ::-1], -1, 0)
+  width = picture.inner[1]
+  turned = np.stack([y0, width - x1, y1, width - x0], -1)
+  both = np.stack([scores[0], scores[1, ::-1]])
+  weights = both / np.maximum(both.sum(0), np.finfo(both.dtype).tiny)
+  return {
+    'maps': (maps[0] + picture.mirrored(maps[1, ::-1])) / 2,
+    'boxes': np.einsum('vc,vck->ck', weights, np.stack([boxes[0], turned])),
+    'scores': both.mean(0),
+  }
 
 
 Predictor = RcnnLungs

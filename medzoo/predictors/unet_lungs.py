@@ -25,6 +25,8 @@ class UnetLungs:
     stages: the fit stage whose network is used.
     preprocess: `shape` and `equalize`, see `data.pictures.prepare`.
     threshold: the least probability of a lung's pixels.
+    mirror: whether probabilities are the means of the film's and the mirrored
+      film's, in which the sides are exchanged.
   """
 
   def __init__(
@@ -34,10 +36,12 @@ class UnetLungs:
     *,
     stage: str = 'unet',
     threshold: float = 0.5,
+    mirror: bool = False,
   ):
     self.stages = (stage,)
     self.preprocess = preprocess
     self.threshold = threshold
+    self.mirror = mirror
     self._model = models[stage]
 
   def __call__(
@@ -67,8 +71,12 @@ class UnetLungs:
     """
     picture = pictures.prepare(volume, **self.preprocess)
     (stage,) = self.stages
-    maps = _probabilities(self._model, variables[stage], picture.pixels)
-    return picture.restore(np.asarray(maps))
+    look = functools.partial(_probabilities, self._model, variables[stage])
+    maps = np.asarray(look(picture.pixels))
+    if self.mirror:
+      turned = np.asarray(look(picture.mirrored(picture.pixels)))
+      maps = (maps + picture.mirrored(turned[::-1])) / 2
+    return picture.restore(maps)
 
 
 @functools.partial(jax.jit, static_argnums=0)

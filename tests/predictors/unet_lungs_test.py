@@ -81,6 +81,18 @@ class UnetLungsTest(parameterized.TestCase):
     ):
       self.assertAlmostEqual(maps[label - 1][mask].mean(), score, places=5)
 
+  def test_both_views_count_half(self):
+    case = film_cases.film(shape=(400, 300))
+    variables = self.variables(0.02)
+    alone = self.predictor().probabilities(variables, case.volume)
+    both = self.predictor(mirror=True).probabilities(variables, case.volume)
+    # It tells the sides by their greys, wherever they lie, so each answer of
+    # the mirrored film is the other side's. The strip is at both edges then.
+    expected = np.broadcast_to(alone.mean(0), alone.shape)
+    np.testing.assert_allclose(
+      both[..., 45:-45], expected[..., 45:-45], atol=0.01
+    )
+
   def test_options(self):
     case = film_cases.film()
     self.assertEqual(self.predictor(stage='other').stages, ('other',))
