@@ -51,8 +51,9 @@ def main(argv: Sequence[str]) -> None:
   # Imported late, so that a mistyped flag is answered at once.
   import jax
 
-  if not any(
-    name in os.environ for name in ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS')
+  if (
+    'JAX_NUM_CPU_DEVICES' not in os.environ
+    and 'device_count' not in os.environ.get('XLA_FLAGS', '')
   ):
     # The products of a 3D convolution keep hardly more than one core busy.
     jax.config.update('jax_num_cpu_devices', min(2, os.cpu_count() or 1))
