@@ -173,6 +173,25 @@ class FramesTest(PicturesCase):
       self.assertEqual(case['threshold'], self.results['detection_threshold'])
     self.assertTrue((output / 'coco.json').exists())
 
+  def test_one_device_scores_within_the_intervals_of_two(self):
+    workdir = self.folder / 'one'
+    result = program.run(
+      f'--config={self.config}',
+      f'--workdir={workdir}',
+      f'--data_dir={self.folder}/data',
+      JAX_NUM_CPU_DEVICES='1',
+    )
+    self.assertEqual(result.returncode, 0, result.stderr)
+    one = json.loads((workdir / 'results.json').read_text())
+    two = self.results
+    self.assertEqual([one['device'], two['device']], ['cpu x1', 'cpu x2'])
+    for name in [*_CLASSES, *_BOXES]:
+      entry, other = one['metrics'][name], two['metrics'][name]
+      self.assertEqual(entry['value'] is None, other['value'] is None, name)
+      if entry['value'] is not None:
+        self.assertLessEqual(entry['low'], other['high'], name)
+        self.assertLessEqual(other['low'], entry['high'], name)
+
   def test_scores_other_frames(self):
     root = next((self.folder / 'data' / 'phantom_files').glob('frames-*/'))
     output = self.folder / 'other'

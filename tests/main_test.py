@@ -134,10 +134,8 @@ class SmokeTest(absltest.TestCase):
     assert cls.first.returncode == 0, cls.first.stderr
 
   @classmethod
-  def train(
-    cls, workdir: pathlib.Path, **env: str
-  ) -> subprocess.CompletedProcess:
-    return program.run(*cls.call(workdir), **env)
+  def train(cls, workdir: pathlib.Path) -> subprocess.CompletedProcess:
+    return program.run(*cls.call(workdir))
 
   @classmethod
   def call(cls, workdir: pathlib.Path) -> list[str]:
@@ -248,18 +246,6 @@ class SmokeTest(absltest.TestCase):
     self.assertEqual(result.returncode, 0, result.stderr)
     self.assertEqual(self.results(output)['dataset']['examples'], 6)
     self.assertTrue((output / 'report.html').exists())
-
-  def test_one_device_scores_within_the_intervals_of_two(self):
-    workdir = self.folder / 'one'
-    result = self.train(workdir, JAX_NUM_CPU_DEVICES='1')
-    self.assertEqual(result.returncode, 0, result.stderr)
-    one, two = self.results(self.whole), self.results(workdir)
-    self.assertEqual([one['device'], two['device']], ['cpu x2', 'cpu x1'])
-    for name, entry in one['metrics'].items():
-      other = two['metrics'][name]
-      if entry['value'] is not None and other['value'] is not None:
-        self.assertLessEqual(entry['low'], other['high'], name)
-        self.assertLessEqual(other['low'], entry['high'], name)
 
 
 class LayoutsTest(parameterized.TestCase):

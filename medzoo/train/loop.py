@@ -258,8 +258,9 @@ class _Fit:
     if self.batch is None:
       self.batch = self._next(batches)
     began = time.monotonic()
+    trainable = self.settings.trainable
     train_step = step_lib.make_train_step(
-      self.task, self.tx, self.mesh, self.settings.trainable
+      self.task, self.tx, self.mesh, trainable and tuple(trainable)
     )
     batch = devices.shard_batch(self.batch, self.mesh)
     self.step = train_step.lower(self.state, batch, self.key).compile()

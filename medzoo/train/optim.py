@@ -1,6 +1,8 @@
 """Optimisers and learning rates by name, and which parameters they move."""
 
+import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +44,15 @@ def make(
     ValueError: unknown name or option, or a prefix that matches nothing.
   """
   check_trainable(params, trainable)
+  return _make(json.dumps(dict(spec), sort_keys=True), steps)
+
+
+@functools.lru_cache(maxsize=16)
+def _make(
+  spec: str, steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """Returns the same objects for the same words, so that steps are too."""
+  spec = json.loads(spec)
   if 'learning_rate' not in spec:
     raise build.ConfigError('optimizer: learning_rate is missing')
   schedule = _schedule(

@@ -8,6 +8,7 @@ again; one that was interrupted goes on where it stopped.
 
 import dataclasses
 import functools
+import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -108,8 +109,7 @@ def fit(run: Run, name: str) -> dict[str, Any]:
   checkpoints = run.folder / name / 'checkpoints'
   done = loop.finished(checkpoints, warn=run.writer.log)
   if done is None or not run.parameters(name).exists():
-    model = build.build('models', spec['model'])
-    task = build.build('tasks', spec['task'], model)
+    model, task = _task(json.dumps([spec['model'], spec['task']]))
     feed = feeds.make(run, name)
     run.writer.log(
       f'{run.name}{name}: {len(feed.training)} training examples '
@@ -256,6 +256,14 @@ def predict(
     title=run.name + name,
     log=run.writer.log,
   )
+
+
+@functools.lru_cache(maxsize=16)
+def _task(words: str) -> tuple[Any, Any]:
+  """Builds model and task; folds share them, and what is compiled of them."""
+  model, task = json.loads(words)
+  model = build.build('models', model)
+  return model, build.build('tasks', task, model)
 
 
 def _initial(

@@ -90,14 +90,19 @@ def create(
     ValueError: `initial` does not have the task's names and shapes.
   """
   if initial is None:
-    fresh = functools.partial(init, task)
-    variables = jax.jit(fresh, out_shardings=devices.replicated(mesh))(
-      key, dict(batch)
-    )
+    variables = _fresh(task, mesh)(key, dict(batch))
   else:
     _check(initial, shapes(task, key, batch))
     variables = devices.replicate(dict(initial), mesh)
   return _assemble(variables, tx, mesh, trainable)
+
+
+@functools.lru_cache(maxsize=16)
+def _fresh(task: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Returns the jitted `(key, batch) -> variables`, over the mesh."""
+  return jax.jit(
+    functools.partial(init, task), out_shardings=devices.replicated(mesh)
+  )
 
 
 def template(

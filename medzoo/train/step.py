@@ -1,5 +1,6 @@
 """The jitted steps of training and prediction over a mesh of devices."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from medzoo.train import optim
 from medzoo.train import state as state_lib
 
 Batch = Mapping[str, Any]
+
+# Compiled steps that are kept: more than the stages of a fold.
+_KEPT = 16
 
 
 def gradients(
@@ -54,13 +58,16 @@ def gradients(
   return {**terms, 'loss': loss}, grads, model_state
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def make_train_step(
   task: Any,
   tx: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
-  trainable: Sequence[str] | None = None,
+  trainable: tuple[str, ...] | None = None,
 ) -> Any:
   """Returns the jitted `(state, batch, key) -> (state, terms)`.
+
+  Of equal arguments the same one, so that folds compile it once.
 
   Trace it under `jax.set_mesh(mesh)`, so that hand-written walks over the
   batch can stay on their devices. The state is donated: use the returned one
@@ -97,10 +104,13 @@ def make_train_step(
   )
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def make_predict_step(
   task: Any, mesh: jax.sharding.Mesh
 ) -> Callable[[Any, Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
   """Returns `(variables, batch) -> predictions`, from numpy to numpy.
+
+  Of equal arguments the same one, see `make_train_step`.
 
   Variables may be numpy arrays, but are copied at every call then; put them
   on the mesh once with `devices.replicate`.
