@@ -9,7 +9,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from medzoo.metrics import bootstrap
 
@@ -91,7 +90,9 @@ def auc(positive: np.ndarray, scores: np.ndarray) -> float:
   num_negative = len(positive) - num_positive
   if not num_positive or not num_negative:
     return float('nan')
-  ranks = stats.rankdata(scores)[positive].sum()
+  _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+  # Equal scores share the mean of their ranks.
+  ranks = (np.cumsum(counts) - (counts - 1) / 2)[place][positive].sum()
   u = ranks - num_positive * (num_positive + 1) / 2
   return float(u / (num_positive * num_negative))
 
