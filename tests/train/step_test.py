@@ -54,6 +54,23 @@ def compare_devices():
 
 
 class StepTest(absltest.TestCase):
+  def test_equal_settings_share_what_is_compiled(self):
+    mesh = devices.make_mesh()
+    task, tx, state, batch, key = _setup(mesh)
+    params = state.params
+    one = step_lib.make_train_step(task, tx, mesh)
+    settings = tiny.settings().optimizer
+    for steps, is_same in ((10, True), (11, False)):
+      again, _ = optim.make(dict(settings), steps=steps, params=params)
+      self.assertEqual(again is tx, is_same)
+      self.assertEqual(
+        step_lib.make_train_step(task, again, mesh) is one, is_same
+      )
+    predict = step_lib.make_predict_step(task, mesh)
+    self.assertIs(step_lib.make_predict_step(task, mesh), predict)
+    other = step_lib.make_predict_step(tiny.Task(), mesh)
+    self.assertIsNot(other, predict)
+
   def test_step_moves_parameters_and_averages(self):
     mesh = devices.make_mesh()
     task, tx, state, batch, key = _setup(mesh)
