@@ -98,6 +98,7 @@ class LungsTest(program.SmokeCase):
       f'--manual_dir={raw}',
       f'--data_dir={raw.parent}/data',
       f'--workdir={workdir}',
+      JAX_NUM_CPU_DEVICES=str(self.devices),
     )
     self.assertEqual(result.returncode, 0, result.stderr)
     with (workdir / 'pseudo' / 'films.csv').open() as file:

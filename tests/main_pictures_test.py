@@ -153,6 +153,7 @@ class FoldersTest(PicturesCase):
 
 class FramesTest(PicturesCase):
   config = 'experiments/polyp_cnn.py:smoke'
+  devices = 2
 
   def test_results_and_report(self):
     self.assert_has_classes(['crop_size', 'crop_place', 'hog_ridge'])

@@ -29,9 +29,14 @@ class SmokeCase(absltest.TestCase):
   """A whole run of a config, and what its work folder can do.
 
   To be derived from: without a config there is nothing to run.
+
+  Attributes:
+    config: what to run.
+    devices: on how many; a program for one compiles quicker.
   """
 
   config: str
+  devices = 1
 
   @classmethod
   def setUpClass(cls):
@@ -49,7 +54,12 @@ class SmokeCase(absltest.TestCase):
 
   @classmethod
   def run_main(cls, *args):
-    result = run(f'--config={cls.config}', f'--workdir={cls.workdir}', *args)
+    result = run(
+      f'--config={cls.config}',
+      f'--workdir={cls.workdir}',
+      *args,
+      JAX_NUM_CPU_DEVICES=str(cls.devices),
+    )
     assert result.returncode == 0, result.stderr
 
   def predict(self, source):
