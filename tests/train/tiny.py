@@ -79,6 +79,10 @@ class Task:
     return Evaluator()
 
 
+# Fits of one task share what is compiled.
+_TASK = Task()
+
+
 def example(i, rng):
   image = rng.normal(size=6).astype(np.float32)
   return {
@@ -151,7 +155,7 @@ def fit(workdir, *, task=None, batches=None, initial=None, **changes):
   writer = writers.Writer(workdir, echo=False)
   options = settings(**changes)
   result = loop.fit(
-    Task() if task is None else task,
+    _TASK if task is None else task,
     options,
     stage='tiny',
     batches=make_batches() if batches is None else batches,
