@@ -263,6 +263,9 @@ def _smoke_luna16(config: ml_collections.ConfigDict) -> None:
   _luna16(config)
   _tiny(config)
   config.folds.update(parts='subset0+subset1', reuse=True)
+  # The final model then trains as long as the folds', by the same programs.
+  for stage in (config.stages.screening, config.stages.reduction):
+    stage.eval_every = stage.steps
 
 
 def _smoke_series_csv(config: ml_collections.ConfigDict) -> None:
@@ -274,8 +277,12 @@ def _smoke_series_csv(config: ml_collections.ConfigDict) -> None:
 def _tiny(config: ml_collections.ConfigDict) -> None:
   """Next to no network and next to no training."""
   _narrow(config)
+  # Few voxels are soon searched.
+  config.preprocess.spacing = (2.0, 2.0, 2.0)
   stages = config.stages
+  stages.screening.task.extent = (30.0, 60.0, 60.0)
   stages.screening.model.widths = (4, 4, 4, 8)
+  stages.reduction.task.extent = (42.0, 80.0, 80.0)
   stages.reduction.model.update(
     widths=(4, 4, 4, 4, 8), hidden=8, regression_hidden=8
   )

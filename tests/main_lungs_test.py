@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import pathlib
 import shutil
 import tempfile
 
@@ -13,6 +12,7 @@ from PIL import Image
 from pycocotools import coco
 from pycocotools import cocoeval
 
+from datasets import phantom_files
 from tests import program
 
 _METRICS = [
@@ -34,7 +34,23 @@ def tearDownModule():
 
 
 class LungsTest(program.SmokeCase):
-  config = 'experiments/lung_maskrcnn.py:smoke'
+  """A run on films of which some have no masks: U-Nets outline them first."""
+
+  config = 'experiments/lung_maskrcnn.py:smoke_pseudo'
+
+  @classmethod
+  def prepare(cls):
+    made = phantom_files.make(
+      'lung_cxr', 'phantom_smoke', {}, cls.folder / 'data'
+    )
+    cls.raw = cls.folder / 'raw'
+    shutil.copytree(made, cls.raw)
+    with (cls.raw / 'patients.csv').open() as file:
+      cls.bare = list(csv.DictReader(file))[::6]
+    for row in cls.bare:
+      for folder in ('rightMask', 'leftMask'):
+        (cls.raw / folder / row['file']).with_suffix('.png').unlink()
+    return [f'--manual_dir={cls.raw}']
 
   def test_results_and_report(self):
     self.assertCountEqual(self.results['baselines'], ['mean_mask', 'unet'])
@@ -47,7 +63,7 @@ class LungsTest(program.SmokeCase):
     )
     self.assertEqual(
       [stage['name'] for stage in self.results['stages']],
-      ['unet', 'all'],
+      ['unet', 'unet_shallow', 'pseudo', 'all'],
     )
     self.assert_has_a_report()
 
@@ -67,9 +83,8 @@ class LungsTest(program.SmokeCase):
     )
 
   def test_predicts_on_a_folder_of_films(self):
-    (root,) = (self.folder / 'data' / 'phantom_files').glob('folders-*')
     films = self.create_tempdir().full_path
-    for path in sorted((root / 'images').iterdir())[:4]:
+    for path in sorted((self.raw / 'images').iterdir())[:4]:
       shutil.copy(path, films)
     found, output = self.predict(films)
     names = sorted(os.listdir(films))
@@ -84,29 +99,12 @@ class LungsTest(program.SmokeCase):
     self.assertCountEqual(shapes, sizes)
 
   def test_labels_films_without_masks_and_trains_on_them(self):
-    (root,) = (self.folder / 'data' / 'phantom_files').glob('folders-*')
-    raw = pathlib.Path(self.create_tempdir().full_path) / 'raw'
-    shutil.copytree(root, raw)
-    with (raw / 'patients.csv').open() as file:
-      bare = list(csv.DictReader(file))[::6]
-    for row in bare:
-      for folder in ('rightMask', 'leftMask'):
-        (raw / folder / row['file']).with_suffix('.png').unlink()
-    workdir = raw.parent / 'run'
-    result = program.run(
-      f'--config={self.config}_pseudo',
-      f'--manual_dir={raw}',
-      f'--data_dir={raw.parent}/data',
-      f'--workdir={workdir}',
-      JAX_NUM_CPU_DEVICES=str(self.devices),
-    )
-    self.assertEqual(result.returncode, 0, result.stderr)
-    with (workdir / 'pseudo' / 'films.csv').open() as file:
+    with (self.workdir / 'pseudo' / 'films.csv').open() as file:
       labelled = [row['film'] for row in csv.DictReader(file)]
     # Nobody trains on the others' patients.
-    training = [row['file'] for row in bare if row['split'] == 'train']
+    training = [row['file'] for row in self.bare if row['split'] == 'train']
     self.assertEqual(labelled, [f'images/{name}' for name in training])
-    log = (workdir / 'log.txt').read_text()
+    log = (self.workdir / 'log.txt').read_text()
     self.assertIn('unet: 8 training examples', log)
     self.assertIn(f'kept {len(training)} of {len(training)} films', log)
     self.assertIn(f'all: {8 + len(training)} training examples', log)
