@@ -80,7 +80,7 @@ def _train(task, batch, steps, rate):
 class SequenceDetectionTest(absltest.TestCase):
   def test_learns_eight_images_by_heart(self):
     task, batch = _task(), _batch(8)
-    variables, _ = _train(task, batch, 150, 5e-3)
+    variables, _ = _train(task, batch, 100, 5e-3)
     found = jax.jit(task.predict)(variables, batch)
     evaluator = task.evaluator()
     evaluator.update(batch, found)
