@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from medzoo.data import lung_shapes
+from medzoo.data import pictures
 
 Example = Mapping[str, np.ndarray]
 
@@ -188,10 +189,11 @@ def mirrored(element: Example) -> dict[str, np.ndarray]:
   change their labels.
   """
   width = int(element['sizes'][1])
-  image, masks = element['image'].copy(), element['masks'][::-1].copy()
-  for plane in (image, *masks):
-    plane[:, :width] = plane[:, :width][:, ::-1].copy()
-  return {**element, 'image': image, 'masks': masks}
+  return {
+    **element,
+    'image': pictures.mirror(element['image'], width),
+    'masks': pictures.mirror(element['masks'][::-1], width),
+  }
 
 
 def _sample(

@@ -47,20 +47,6 @@ class Picture:
     """Maps (n, 4) corners in network pixels to pixels of the film."""
     return corners / np.tile(self.scale, 2)
 
-  def mirrored(self, maps: np.ndarray) -> np.ndarray:
-    """Turns left and right about within the film.
-
-    Args:
-      maps: (..., h, w), of the size of `pixels`.
-
-    Returns:
-      The same with the film's columns in reverse; what lies outside stays.
-    """
-    width = self.inner[1]
-    turned = maps.copy()
-    turned[..., :width] = maps[..., :width][..., ::-1]
-    return turned
-
   def place(self, maps: np.ndarray) -> np.ndarray:
     """Brings maps at the film's own size to where a network sees them.
 
@@ -148,6 +134,27 @@ def resize(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
     image = Image.fromarray(np.asarray(plane, np.float32))
     result[...] = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
   return resized
+
+
+def mirror(maps: np.ndarray, width: int) -> np.ndarray:
+  """Turns left and right about within a film.
+
+  Args:
+    maps: (..., h, w), the film in their upper left corner.
+    width: of the film, pixels of the maps.
+
+  Returns:
+    A copy with the film's columns in reverse; what lies outside stays.
+  """
+  turned = maps.copy()
+  turned[..., :width] = maps[..., :width][..., ::-1]
+  return turned
+
+
+def mirror_corners(corners: np.ndarray, width: float) -> np.ndarray:
+  """Returns (..., 4) corners where `mirror` puts what they hold."""
+  y0, x0, y1, x1 = np.moveaxis(corners, -1, 0)
+  return np.stack([y0, width - x1, y1, width - x0], -1)
 
 
 def _luminance(film: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import grain
 import numpy as np
 
+from medzoo.data import pictures
 from medzoo.data import slices
 
 Example = Mapping[str, np.ndarray]
@@ -54,7 +55,9 @@ class RandomView(grain.transforms.RandomMap):
     }
     if mirrored:
       image = image[:, ::-1]
-      moved = {name: _mirrored(x, shape[1]) for name, x in moved.items()}
+      moved = {
+        name: pictures.mirror_corners(x, shape[1]) for name, x in moved.items()
+      }
     inside = {name: _inside(x, shape) for name, x in moved.items()}
     cut = {
       name: np.clip(x, 0, np.tile(shape, 2))[inside[name]]
@@ -115,11 +118,6 @@ class PadBoxes(grain.transforms.Map):
     missing = self.boxes - len(element['labels'])
     result['labels'] = np.pad(element['labels'], (0, missing)).astype(np.int32)
     return result
-
-
-def _mirrored(corners: np.ndarray, width: float) -> np.ndarray:
-  y0, x0, y1, x1 = corners.T
-  return np.stack([y0, width - x1, y1, width - x0], -1)
 
 
 def _inside(corners: np.ndarray, shape: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ class RcnnLungs:
     picture = pictures.prepare(volume, **self.preprocess)
     views = [picture.pixels]
     if self._mirror:
-      views.append(picture.mirrored(picture.pixels))
+      views.append(pictures.mirror(picture.pixels, picture.inner[1]))
     found = jax.device_get(
       _find(
         self._model,
@@ -85,7 +85,7 @@ class RcnnLungs:
         np.array([picture.inner] * len(views), np.int32),
       )
     )
-    found = _joined(found, picture)
+    found = _joined(found, picture.inner[1])
     maps = picture.restore(found['maps'])
     masks = np.array([lung_shapes.clean(x)[0] for x in maps])
     there = np.flatnonzero(masks.any((1, 2)) & (found['scores'] > 0))
@@ -120,20 +120,16 @@ def _find(
   return jax.vmap(paste)(found)
 
 
-def _joined(
-  found: dict[str, np.ndarray], picture: pictures.Picture
-) -> dict[str, np.ndarray]:
+def _joined(found: dict[str, np.ndarray], width: int) -> dict[str, np.ndarray]:
   """Returns what was found in a film, of which the second view is mirrored."""
   maps, boxes, scores = (found[key] for key in ('maps', 'boxes', 'scores'))
   if len(scores) == 1:
     return {key: value[0] for key, value in found.items()}
-  y0, x0, y1, x1 = np.moveaxis(boxes[1, ::-1], -1, 0)
-  width = picture.inner[1]
-  turned = np.stack([y0, width - x1, y1, width - x0], -1)
+  turned = pictures.mirror_corners(boxes[1, ::-1], width)
   both = np.stack([scores[0], scores[1, ::-1]])
   weights = both / np.maximum(both.sum(0), np.finfo(both.dtype).tiny)
   return {
-    'maps': (maps[0] + picture.mirrored(maps[1, ::-1])) / 2,
+    'maps': (maps[0] + pictures.mirror(maps[1, ::-1], width)) / 2,
     'boxes': np.einsum('vc,vck->ck', weights, np.stack([boxes[0], turned])),
     'scores': both.mean(0),
   }

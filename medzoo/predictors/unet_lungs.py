@@ -74,8 +74,9 @@ class UnetLungs:
     look = functools.partial(_probabilities, self._model, variables[stage])
     maps = np.asarray(look(picture.pixels))
     if self.mirror:
-      turned = np.asarray(look(picture.mirrored(picture.pixels)))
-      maps = (maps + picture.mirrored(turned[::-1])) / 2
+      width = picture.inner[1]
+      turned = np.asarray(look(pictures.mirror(picture.pixels, width)))
+      maps = (maps + pictures.mirror(turned[::-1], width)) / 2
     return picture.restore(maps)
 
 

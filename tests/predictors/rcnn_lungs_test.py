@@ -31,7 +31,7 @@ def _look(case, scores, mirror=()):
   }
   if mirror:
     # What a network that treats both sides alike finds in the mirrored view.
-    turned = picture.mirrored(maps[::-1])
+    turned = pictures.mirror(maps[::-1], picture.inner[1])
     boxes = lung_shapes.boxes_of(turned > 0.5)[None].astype(np.float32)
     second = {
       'maps': turned[None],
