@@ -179,6 +179,17 @@ def _fail(error: BaseException | str, code: int) -> NoReturn:
   sys.exit(code)
 
 
+def _ask_for_huge_pages() -> None:
+  """Starts over with huge pages, which the C library asks for only then.
+
+  XLA takes and returns the memory of every step, and to map that page by page
+  is a sixth of the time in which a Mask R-CNN trains.
+  """
+  if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
+    os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses flags; what is wrong with them is said in one line."""
   try:
@@ -202,5 +213,6 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 if __name__ == '__main__':
+  _ask_for_huge_pages()
   logging.set_verbosity(logging.WARNING)
   app.run(main, flags_parser=_parse_flags)
