@@ -34,7 +34,7 @@ PICTURES = {
   'frames': (
     colonoscopy,
     {
-      'phantom': {'cases': 240, 'frames': 4, 'seed': 0, 'size': 384},
+      'phantom': {'cases': 320, 'frames': 4, 'seed': 0, 'size': 384},
       'phantom_smoke': {'cases': 8, 'frames': 2, 'seed': 0, 'size': 96},
     },
   ),

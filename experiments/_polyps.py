@@ -41,26 +41,14 @@ def base(experiment: str) -> ml_collections.ConfigDict:
   return config
 
 
-def predictors(
-  config: ml_collections.ConfigDict,
-) -> tuple[ml_collections.ConfigDict, ...]:
-  """Returns all predictors that are to use the same networks."""
-  evaluation = config.evaluation
-  return evaluation.predictor, evaluation.explainer, config.detection.predictor
-
-
 def _tuned(name: str, grid: dict) -> dict:
   return dict(name=name, tuning_cases=100_000, grid=grid)
 
 
-def windows() -> dict:
-  """Returns what a stage trains on, augmented as published and more.
-
-  Windows as the search meets them, of which the crops are some.
-  """
+def crops() -> dict:
+  """Returns what a stage trains on, augmented as published and more."""
   return dict(
     feed='labelled',
-    view=dict(name='windows', margin=0.1, per_polyp=3, seed=0),
     positive_share=0.5,
     picture=dict(
       horizontal_flip=True,
@@ -81,6 +69,12 @@ def windows() -> dict:
     ),
     workers=0,
   )
+
+
+def windows() -> dict:
+  """Returns the same of windows as the search meets them, not of crops."""
+  view = dict(name='windows', margin=0.1, per_polyp=3, seed=0)
+  return dict(crops(), view=view)
 
 
 def phantom(config: ml_collections.ConfigDict) -> None:

@@ -5,12 +5,16 @@
   python main.py --config=experiments/polyp_cnn.py:tiles --manual_dir=DIR
 
 The networks of CNN4CRCPolyps: up to three convolutions, each with a rectifier
-and a pool, and a dense layer. They judge crops: every polyp's, and for each one
-of mucosa of the same size. Whole frames are then searched with sliding windows.
-`phantom` makes its own frames; `cvc_clinicdb` reads CVC-ClinicDB and takes
-turns over five folds of sequences; `tiles` judges candidates of LUNA16 in 2D.
+and a pool, and a dense layer. `classifier` judges crops: every polyp's, and for
+each one of mucosa of the same size. `searcher` starts from it and is trained
+further on windows that slide over whole frames, of which few fit anything.
+`phantom` makes its own frames; `cvc_clinicdb` reads CVC-ClinicDB, starts from
+runs/polyp_cnn and takes turns over five folds of sequences; `tiles` judges
+candidates of LUNA16 in 2D.
 Measured scores and times are in experiments/README.md.
 """
+
+from typing import Any
 
 import ml_collections
 
@@ -28,34 +32,45 @@ def _published() -> ml_collections.ConfigDict:
   config = _polyps.base('polyp_cnn')
   config.real_variants = ('cvc_clinicdb', 'tiles', 'tiles_folds')
   config.stages = dict(
-    order=('classifier',),
-    classifier=dict(
-      kind='fit',
-      task=dict(name='classification'),
-      model=dict(
-        name='small_cnn',
-        filters=(32, 64, 128),
-        kernel=3,
-        units=(64,),
-        dropout=0.5,
-        norm='batch',
-        standardize=True,
-        num_classes=1,
-      ),
-      data=_polyps.windows(),
-      optimizer=_common.adamw(2e-3, 50),
-      steps=2500,
-      batch_size=32,
-      eval_every=100,
-      checkpoint_every=500,
-      init_from=(),
-      trainable=(),
-      select=dict(metric='auc', mode='max', patience=None),
+    order=('classifier', 'searcher'),
+    classifier=_fit(_polyps.crops(), 2e-3, steps=1600, init_from=()),
+    searcher=_fit(
+      _polyps.windows(),
+      1e-3,
+      steps=600,
+      init_from=(dict(stage='classifier', modules=()),),
     ),
   )
-  for predictor in _polyps.predictors(config):
-    predictor.stage = 'classifier'
+  config.evaluation.predictor.stage = 'classifier'
+  config.evaluation.explainer.stage = 'classifier'
+  config.detection.predictor.stage = 'searcher'
   return config
+
+
+def _fit(data: dict, learning_rate: float, **stage: Any) -> dict:
+  """A stage that trains the network."""
+  return dict(
+    kind='fit',
+    task=dict(name='classification'),
+    model=dict(
+      name='small_cnn',
+      filters=(32, 64, 128),
+      kernel=3,
+      units=(64,),
+      dropout=0.5,
+      norm='batch',
+      standardize=True,
+      num_classes=1,
+    ),
+    data=data,
+    optimizer=_common.adamw(learning_rate, 50),
+    batch_size=32,
+    eval_every=100,
+    checkpoint_every=500,
+    trainable=(),
+    select=dict(metric='auc', mode='max', patience=None),
+    **stage,
+  )
 
 
 def _phantom(config: ml_collections.ConfigDict) -> None:
@@ -64,8 +79,13 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
 
 
 def _cvc_clinicdb(config: ml_collections.ConfigDict) -> None:
-  """CVC-ClinicDB, in five folds of sequences."""
+  """CVC-ClinicDB, in five folds of sequences, from what phantoms taught."""
   _polyps.folds(config)
+  classifier = config.stages.classifier
+  classifier.init_from = (
+    dict(workdir='runs/polyp_cnn', stage='classifier', modules=()),
+  )
+  classifier.optimizer.learning_rate = 1e-3
 
 
 def _tiles(config: ml_collections.ConfigDict) -> None:
@@ -90,7 +110,8 @@ def _tiles(config: ml_collections.ConfigDict) -> None:
   classifier.model.update(filters=(16, 32, 64), standardize=False)
   classifier.optimizer.learning_rate = 1e-3
   classifier.steps = 1500
-  del classifier.data.view
+  config.stages.order = ('classifier',)
+  del config.stages.searcher
   del config.detection
 
 
@@ -103,7 +124,8 @@ def _tiles_folds(config: ml_collections.ConfigDict) -> None:
 def _smoke(config: ml_collections.ConfigDict) -> None:
   """Seconds on a CPU; its numbers mean nothing."""
   _polyps.smoke(config)
-  config.stages.classifier.model.update(filters=(4, 8), units=(8,))
+  for stage in (config.stages.classifier, config.stages.searcher):
+    stage.model.update(filters=(4, 8), units=(8,))
 
 
 _MAKERS = dict(

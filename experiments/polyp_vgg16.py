@@ -7,7 +7,8 @@
 
 As CNN4CRCPolyps had it: a head is trained on what VGG16's last pooling makes
 of crops (`transfer`), and from there the last two blocks are trained further
-with the head (`finetune`). No pretrained weights come with medzoo, so
+with the head (`finetune`), then once more on windows of whole frames, which
+they are to search (`searcher`). No pretrained weights come with medzoo, so
 `finetune` and `transfer` first train a narrow encoder on phantoms, and the
 variants of CVC-ClinicDB start from that of runs/polyp_vgg16. Measured scores
 and times are in experiments/README.md.
@@ -34,8 +35,27 @@ def _published() -> ml_collections.ConfigDict:
   config = _polyps.base('polyp_vgg16')
   config.real_variants = ('finetune_cvc_clinicdb', 'transfer_cvc_clinicdb')
   best = dict(metric='auc', mode='max', patience=10)
+  finetune = _vgg16.finetune(
+    _ENCODER,
+    _HEAD,
+    ('block4', 'block5'),
+    data=_polyps.crops(),
+    optimizer=dict(
+      name='sgd',
+      learning_rate=5e-3,
+      momentum=0.9,
+      weight_decay=1e-4,
+      clip_norm=5.0,
+      schedule=dict(name='constant', warmup_steps=20),
+    ),
+    steps=300,
+    batch_size=32,
+    eval_every=50,
+    checkpoint_every=100,
+    select=best,
+  )
   config.stages = dict(
-    order=('encoder', 'codes', 'head', 'finetune'),
+    order=('encoder', 'codes', 'head', 'finetune', 'searcher'),
     encoder=_vgg16.load(_ENCODER, _SHAPE, 'runs/polyp_vgg16'),
     codes=_vgg16.codes(),
     head=_vgg16.head(
@@ -47,28 +67,16 @@ def _published() -> ml_collections.ConfigDict:
       checkpoint_every=500,
       select=best,
     ),
-    finetune=_vgg16.finetune(
-      _ENCODER,
-      _HEAD,
-      ('block4', 'block5'),
+    finetune=finetune,
+    searcher=dict(
+      finetune,
       data=_polyps.windows(),
-      optimizer=dict(
-        name='sgd',
-        learning_rate=5e-3,
-        momentum=0.9,
-        weight_decay=1e-4,
-        clip_norm=5.0,
-        schedule=dict(name='constant', warmup_steps=20),
-      ),
-      steps=300,
-      batch_size=32,
-      eval_every=50,
-      checkpoint_every=100,
-      select=best,
+      init_from=(dict(stage='finetune', modules=()),),
     ),
   )
-  for predictor in _polyps.predictors(config):
-    predictor.stage = 'finetune'
+  config.evaluation.predictor.stage = 'finetune'
+  config.evaluation.explainer.stage = 'finetune'
+  config.detection.predictor.stage = 'searcher'
   return config
 
 
@@ -80,9 +88,15 @@ def _transfer(config: ml_collections.ConfigDict) -> None:
 
 def _stay(config: ml_collections.ConfigDict) -> None:
   """Leaves the fine-tuning out."""
-  stages = config.stages
-  stages.order = tuple(name for name in stages.order if name != 'finetune')
-  for predictor in _polyps.predictors(config):
+  config.stages.order = tuple(
+    x for x in config.stages.order if x not in ('finetune', 'searcher')
+  )
+  evaluation = config.evaluation
+  for predictor in (
+    evaluation.predictor,
+    evaluation.explainer,
+    config.detection.predictor,
+  ):
     del predictor.stage
     predictor.update(encoder='encoder', tap='pool5', head='head')
 
@@ -121,7 +135,9 @@ def _smoke(config: ml_collections.ConfigDict) -> None:
   _finetune(config)
   stages = config.stages
   _polyps.smoke(config)
-  networks = (stages.pretrain.model, stages.finetune.model)
+  networks = [
+    stages[name].model for name in ('pretrain', 'finetune', 'searcher')
+  ]
   for model in (stages.encoder.model, *(x.encoder for x in networks)):
     model.update(width=2, norm='')
   for model in (stages.head.model, *(x.head for x in networks)):
