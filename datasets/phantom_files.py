@@ -34,7 +34,7 @@ PICTURES = {
   'frames': (
     colonoscopy,
     {
-      'phantom': {'cases': 320, 'frames': 4, 'seed': 0, 'size': 384},
+      'phantom': {'cases': 340, 'frames': 3, 'seed': 0, 'size': 384},
       'phantom_smoke': {'cases': 8, 'frames': 2, 'seed': 0, 'size': 96},
     },
   ),

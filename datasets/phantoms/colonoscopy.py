@@ -33,7 +33,7 @@ from datasets.phantoms import colonoscopy_video as videos
 from datasets.phantoms import command
 from datasets.phantoms import workers as processes
 
-SHARES = {'train': 120, 'validation': 30, 'test': 170}
+SHARES = {'train': 150, 'validation': 30, 'test': 160}
 
 # Polyps of each seven sequences, in an order of their own.
 _POLYPS = (0, 1, 1, 1, 1, 1, 2)
