@@ -32,10 +32,10 @@ def classifier(
   )
 
 
-def pretrain(
+def scratch(
   network: Mapping[str, Any], head: Mapping[str, Any], **stage: Any
 ) -> dict[str, Any]:
-  """Returns the stage that trains the encoder, with a head that it loses."""
+  """Returns a stage that trains an encoder and a head from scratch."""
   return dict(
     kind='fit',
     task=dict(name='classification'),

@@ -7,8 +7,8 @@
 
 As CNN4CRCPolyps had it: a head is trained on what VGG16's last pooling makes
 of crops (`transfer`), and from there the last two blocks are trained further
-with the head (`finetune`), then once more on windows of whole frames, which
-they are to search (`searcher`). No pretrained weights come with medzoo, so
+with the head (`finetune`). A narrower one judges windows that slide over whole
+frames (`searcher`). No pretrained weights come with medzoo, so
 `finetune` and `transfer` first train a narrow encoder on phantoms, and the
 variants of CVC-ClinicDB start from that of runs/polyp_vgg16. Measured scores
 and times are in experiments/README.md.
@@ -20,7 +20,8 @@ from experiments import _common
 from experiments import _polyps
 from experiments import _vgg16
 
-_ENCODER = _vgg16.encoder(12, 'standard')
+_WIDTH = 12
+_ENCODER = _vgg16.encoder(_WIDTH, 'standard')
 _SHAPE = (64, 64)
 _HEAD = dict(units=(256,), norm='', dropout=0.5, num_classes=1)
 
@@ -35,25 +36,6 @@ def _published() -> ml_collections.ConfigDict:
   config = _polyps.base('polyp_vgg16')
   config.real_variants = ('finetune_cvc_clinicdb', 'transfer_cvc_clinicdb')
   best = dict(metric='auc', mode='max', patience=10)
-  finetune = _vgg16.finetune(
-    _ENCODER,
-    _HEAD,
-    ('block4', 'block5'),
-    data=_polyps.crops(),
-    optimizer=dict(
-      name='sgd',
-      learning_rate=5e-3,
-      momentum=0.9,
-      weight_decay=1e-4,
-      clip_norm=5.0,
-      schedule=dict(name='constant', warmup_steps=20),
-    ),
-    steps=300,
-    batch_size=32,
-    eval_every=50,
-    checkpoint_every=100,
-    select=best,
-  )
   config.stages = dict(
     order=('encoder', 'codes', 'head', 'finetune', 'searcher'),
     encoder=_vgg16.load(_ENCODER, _SHAPE, 'runs/polyp_vgg16'),
@@ -67,17 +49,46 @@ def _published() -> ml_collections.ConfigDict:
       checkpoint_every=500,
       select=best,
     ),
-    finetune=finetune,
-    searcher=dict(
-      finetune,
-      data=_polyps.windows(),
-      init_from=(dict(stage='finetune', modules=()),),
+    finetune=_vgg16.finetune(
+      _ENCODER,
+      _HEAD,
+      ('block4', 'block5'),
+      data=_polyps.crops(),
+      optimizer=dict(
+        name='sgd',
+        learning_rate=5e-3,
+        momentum=0.9,
+        weight_decay=1e-4,
+        clip_norm=5.0,
+        schedule=dict(name='constant', warmup_steps=20),
+      ),
+      steps=300,
+      batch_size=32,
+      eval_every=50,
+      checkpoint_every=100,
+      select=best,
     ),
+    # It looks at some 300 windows a frame, so it is narrower still.
+    searcher=_scratch(6, _polyps.windows()),
   )
   config.evaluation.predictor.stage = 'finetune'
   config.evaluation.explainer.stage = 'finetune'
   config.detection.predictor.stage = 'searcher'
   return config
+
+
+def _scratch(width: int, data: dict) -> dict:
+  """A stage that trains an encoder of a width, with a head."""
+  return _vgg16.scratch(
+    _vgg16.encoder(width, 'standard'),
+    dict(units=(64,), norm='batch', dropout=0.5, num_classes=1),
+    data=data,
+    optimizer=_common.adamw(1e-3, 50),
+    steps=800,
+    batch_size=32,
+    eval_every=100,
+    checkpoint_every=100,
+  )
 
 
 def _transfer(config: ml_collections.ConfigDict) -> None:
@@ -88,15 +99,9 @@ def _transfer(config: ml_collections.ConfigDict) -> None:
 
 def _stay(config: ml_collections.ConfigDict) -> None:
   """Leaves the fine-tuning out."""
-  config.stages.order = tuple(
-    x for x in config.stages.order if x not in ('finetune', 'searcher')
-  )
-  evaluation = config.evaluation
-  for predictor in (
-    evaluation.predictor,
-    evaluation.explainer,
-    config.detection.predictor,
-  ):
+  order = config.stages.order
+  config.stages.order = tuple(name for name in order if name != 'finetune')
+  for predictor in (config.evaluation.predictor, config.evaluation.explainer):
     del predictor.stage
     predictor.update(encoder='encoder', tap='pool5', head='head')
 
@@ -105,16 +110,7 @@ def _finetune(config: ml_collections.ConfigDict) -> None:
   """Phantoms, of which the encoder learns first."""
   _polyps.phantom(config)
   stages = config.stages
-  stages.pretrain = _vgg16.pretrain(
-    _ENCODER,
-    dict(units=(64,), norm='batch', dropout=0.5, num_classes=1),
-    data=_polyps.windows(),
-    optimizer=_common.adamw(1e-3, 50),
-    steps=600,
-    batch_size=32,
-    eval_every=100,
-    checkpoint_every=100,
-  )
+  stages.pretrain = _scratch(_WIDTH, _polyps.crops())
   stages.encoder.init_from = _vgg16.PRETRAINED
   stages.order = ('pretrain', *stages.order)
 
@@ -128,6 +124,9 @@ def _transfer_cvc_clinicdb(config: ml_collections.ConfigDict) -> None:
 def _finetune_cvc_clinicdb(config: ml_collections.ConfigDict) -> None:
   """CVC-ClinicDB in five folds of sequences."""
   _polyps.folds(config)
+  config.stages.searcher.init_from = (
+    dict(workdir='runs/polyp_vgg16', stage='searcher', modules=()),
+  )
 
 
 def _smoke(config: ml_collections.ConfigDict) -> None:

@@ -108,7 +108,7 @@ def _phantom(config: ml_collections.ConfigDict) -> None:
   """Films of phantoms, from patches of which the encoder learns first."""
   config.dataset.name = 'openi_cxr/phantom'
   config.dataset.synthetic = True
-  config.stages.pretrain = _vgg16.pretrain(
+  config.stages.pretrain = _vgg16.scratch(
     _ENCODER,
     _HEAD,
     data=_patches(),
