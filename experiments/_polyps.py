@@ -1,7 +1,7 @@
 """What the experiments on colonoscopy have in common.
 
-Networks judge crops of frames, polyps and as much mucosa of the same sizes;
-whole frames are searched with sliding windows that they judge.
+A network judges crops of frames, polyps and as much mucosa of the same sizes;
+another, of the stage `searcher`, judges windows that slide over whole frames.
 """
 
 import ml_collections
@@ -10,7 +10,7 @@ from experiments import _common
 
 
 def base(experiment: str) -> ml_collections.ConfigDict:
-  """Returns a config of real frames, without its stages."""
+  """Returns a config of real frames, without its stages and its classifier."""
   config = _common.base(experiment)
   config.main_metric = 'auc'
   config.grouped_by = 'sequences'
@@ -31,7 +31,9 @@ def base(experiment: str) -> ml_collections.ConfigDict:
   )
   config.detection = dict(
     protocol='windows',
-    predictor=dict(name='windows', min_score=0.05, max_detections=10),
+    predictor=dict(
+      name='windows', stage='searcher', min_score=0.05, max_detections=10
+    ),
     resamples=1000,
     baselines=dict(
       centre_box=_tuned('centre_box', dict(scale=(1.0, 1.25, 1.5, 2.0)))

@@ -39,7 +39,6 @@ def _published() -> ml_collections.ConfigDict:
   )
   config.evaluation.predictor.stage = 'classifier'
   config.evaluation.explainer.stage = 'classifier'
-  config.detection.predictor.stage = 'searcher'
   return config
 
 

@@ -20,8 +20,7 @@ from experiments import _common
 from experiments import _polyps
 from experiments import _vgg16
 
-_WIDTH = 12
-_ENCODER = _vgg16.encoder(_WIDTH, 'standard')
+_ENCODER = _vgg16.encoder(12, 'standard')
 _SHAPE = (64, 64)
 _HEAD = dict(units=(256,), norm='', dropout=0.5, num_classes=1)
 
@@ -69,18 +68,17 @@ def _published() -> ml_collections.ConfigDict:
       select=best,
     ),
     # It looks at some 300 windows a frame, so it is narrower still.
-    searcher=_scratch(6, _polyps.windows()),
+    searcher=_scratch(_vgg16.encoder(6, 'standard'), _polyps.windows()),
   )
   config.evaluation.predictor.stage = 'finetune'
   config.evaluation.explainer.stage = 'finetune'
-  config.detection.predictor.stage = 'searcher'
   return config
 
 
-def _scratch(width: int, data: dict) -> dict:
-  """A stage that trains an encoder of a width, with a head."""
+def _scratch(network: dict, data: dict) -> dict:
+  """A stage that trains an encoder from scratch, with a head."""
   return _vgg16.scratch(
-    _vgg16.encoder(width, 'standard'),
+    network,
     dict(units=(64,), norm='batch', dropout=0.5, num_classes=1),
     data=data,
     optimizer=_common.adamw(1e-3, 50),
@@ -110,7 +108,7 @@ def _finetune(config: ml_collections.ConfigDict) -> None:
   """Phantoms, of which the encoder learns first."""
   _polyps.phantom(config)
   stages = config.stages
-  stages.pretrain = _scratch(_WIDTH, _polyps.crops())
+  stages.pretrain = _scratch(_ENCODER, _polyps.crops())
   stages.encoder.init_from = _vgg16.PRETRAINED
   stages.order = ('pretrain', *stages.order)
 
